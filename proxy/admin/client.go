@@ -1,0 +1,183 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"cutover/rules/store"
+)
+
+// maxAnswer bounds what the client reads: a list of all rules may be long.
+const maxAnswer = 1 << 30
+
+// Client talks to the API. Its methods return an *Error for a request that was refused, and another error if there
+// was no answer.
+type Client struct {
+	http *http.Client
+}
+
+// Dial returns a client for the unix socket at path. It connects when it is used.
+func Dial(path string) *Client {
+	dialer := &net.Dialer{Timeout: 5 * time.Second}
+	transport := &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dialer.DialContext(ctx, "unix", path) },
+		// One command makes a handful of requests and ends.
+		MaxIdleConns: 1, IdleConnTimeout: 10 * time.Second,
+	}
+	return &Client{http: &http.Client{Transport: transport, Timeout: 2 * time.Minute}}
+}
+
+// Direct returns a client for a handler in this process, see As.
+func Direct(handler http.Handler) *Client {
+	return &Client{http: &http.Client{Transport: inProcess{handler}, Timeout: 2 * time.Minute}}
+}
+
+// Close gives up idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Status asks how the daemon is.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	return get[Status](ctx, c, "/v1/status", "")
+}
+
+// Rules lists the rules of host, or all if host is "".
+func (c *Client) Rules(ctx context.Context, host string) (RuleList, error) {
+	return get[RuleList](ctx, c, "/v1/rules", host)
+}
+
+// Redirects lists the redirects of host, or all if host is "".
+func (c *Client) Redirects(ctx context.Context, host string) (RedirectList, error) {
+	return get[RedirectList](ctx, c, "/v1/redirects", host)
+}
+
+// Upstreams lists the upstreams with their targets.
+func (c *Client) Upstreams(ctx context.Context) (UpstreamList, error) {
+	return get[UpstreamList](ctx, c, "/v1/upstreams", "")
+}
+
+// Hosts lists the rows of host, or all if host is "".
+func (c *Client) Hosts(ctx context.Context, host string) (HostList, error) {
+	return get[HostList](ctx, c, "/v1/hosts", host)
+}
+
+// Edit makes all the edits or none. When it returns, they are on disk and in force.
+func (c *Client) Edit(ctx context.Context, request EditRequest) (store.Result, error) {
+	return call[store.Result](ctx, c, http.MethodPost, "/v1/edits", request)
+}
+
+// Explain says what a request would meet, and why.
+func (c *Client) Explain(ctx context.Context, request ExplainRequest) (Explanation, error) {
+	return call[Explanation](ctx, c, http.MethodPost, "/v1/explain", request)
+}
+
+func get[Answer any](ctx context.Context, c *Client, path, host string) (Answer, error) {
+	if host != "" {
+		path += "?" + url.Values{"host": {host}}.Encode()
+	}
+	return call[Answer](ctx, c, http.MethodGet, path, nil)
+}
+
+func call[Answer any](ctx context.Context, c *Client, method, path string, body any) (Answer, error) {
+	var answer Answer
+	request, err := newRequest(ctx, method, path, body)
+	if err != nil {
+		return answer, err
+	}
+	response, err := c.http.Do(request)
+	if err != nil {
+		return answer, fmt.Errorf("ask the daemon: %w", err)
+	}
+	defer func() { _ = response.Body.Close() }() // it was only read
+	limited := io.LimitReader(response.Body, maxAnswer)
+	if response.StatusCode/100 != 2 {
+		return answer, readError(response.StatusCode, limited)
+	}
+	decoder := json.NewDecoder(limited)
+	decoder.UseNumber() // for ids within the rows of a Result
+	if err := decoder.Decode(&answer); err != nil {
+		return answer, fmt.Errorf("the answer of the daemon to %s %s cannot be read: %w", method, path, err)
+	}
+	return answer, nil
+}
+
+func newRequest(ctx context.Context, method, path string, body any) (*http.Request, error) {
+	var reader io.Reader
+	if body != nil {
+		data, err := json.Marshal(body)
+		if err != nil {
+			return nil, err
+		}
+		reader = bytes.NewReader(data)
+	}
+	// The host is not looked up; it only has to be there.
+	request, err := http.NewRequestWithContext(ctx, method, "http://cutover"+path, reader)
+	if err == nil && body != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	return request, err
+}
+
+func readError(status int, body io.Reader) error {
+	data, err := io.ReadAll(io.LimitReader(body, 64<<10))
+	if err != nil {
+		return fmt.Errorf("the daemon answered %d, and the rest was lost: %w", status, err)
+	}
+	answer := &Error{Status: status}
+	if json.Unmarshal(data, answer) != nil || answer.Message == "" {
+		answer.Message = fmt.Sprintf("the daemon answered %d: %s", status, strings.TrimSpace(string(data)))
+		answer.Hint = "is it another program that listens there, or another version?"
+	}
+	return answer
+}
+
+// inProcess is a transport that calls a handler.
+type inProcess struct{ handler http.Handler }
+
+// RoundTrip implements http.RoundTripper.
+func (t inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
+	request := r.Clone(r.Context())
+	request.RequestURI = r.URL.RequestURI()
+	if request.Body == nil {
+		request.Body = http.NoBody
+	}
+	defer func() { _ = request.Body.Close() }() // a transport closes the body
+	recorder := &recorder{header: http.Header{}}
+	t.handler.ServeHTTP(recorder, request)
+	if err := r.Context().Err(); err != nil {
+		return nil, err
+	}
+	recorder.WriteHeader(http.StatusOK) // if nothing was written
+	return &http.Response{
+		StatusCode: recorder.status, Status: http.StatusText(recorder.status),
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: recorder.header, Body: io.NopCloser(&recorder.body), ContentLength: int64(recorder.body.Len()), Request: r,
+	}, nil
+}
+
+// recorder keeps an answer in memory.
+type recorder struct {
+	header http.Header
+	body   bytes.Buffer
+	status int
+}
+
+func (r *recorder) Header() http.Header { return r.header }
+
+func (r *recorder) WriteHeader(status int) {
+	if r.status == 0 {
+		r.status = status
+	}
+}
+
+func (r *recorder) Write(data []byte) (int, error) {
+	r.WriteHeader(http.StatusOK)
+	return r.body.Write(data)
+}

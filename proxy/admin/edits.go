@@ -1,0 +1,102 @@
+package admin
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+
+	"cutover/rules"
+	"cutover/rules/store"
+)
+
+// maxBody bounds the body of a request: some ten thousand edits.
+const maxBody = 4 << 20
+
+func (s *Server) edit(w http.ResponseWriter, r *http.Request) error {
+	var request EditRequest
+	if err := readJSON(w, r, &request); err != nil {
+		return err
+	}
+	if len(request.Edits) == 0 {
+		return refuse(http.StatusBadRequest, `send {"edits": [{"table": "rules", "row": {"host": "shop.example.com", "percent": 10}}]}`, "there are no edits")
+	}
+	for i := range request.Edits {
+		plainNumbers(request.Edits[i].Row)
+	}
+	result, err := s.Store.Apply(r.Context(), authorOf(r.Context()), request.Edits, request.DryRun)
+	if err != nil {
+		return s.storeError(err)
+	}
+	if result.Rows == nil {
+		result.Rows = []map[string]any{}
+	}
+	writeJSON(w, http.StatusOK, result)
+	return nil
+}
+
+// storeError tells the caller in plain words if the database is what is wrong, and not the edit.
+func (s *Server) storeError(err error) error {
+	if errors.As(err, new(*store.EditError)) {
+		return err
+	}
+	health := s.Store.Health()
+	if health.Problem == "" {
+		return err
+	}
+	return &Error{
+		Status: http.StatusServiceUnavailable, cause: err,
+		Message: "nothing was changed: " + health.Problem,
+		Hint:    "the last good rules go on serving; 'cutover status' says when edits work again",
+	}
+}
+
+// readJSON reads one JSON value, strictly: a key that does not exist is a mistake, not a wish.
+func readJSON(w http.ResponseWriter, r *http.Request, into any) error {
+	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+	decoder.DisallowUnknownFields()
+	decoder.UseNumber()
+	err := decoder.Decode(into)
+	if err == nil {
+		_, err = decoder.Token()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		err = errors.Join(errors.New("more follows after the JSON value"), err)
+	}
+	if errors.As(err, new(*http.MaxBytesError)) {
+		return refuse(http.StatusRequestEntityTooLarge, "send it in several requests", "the body is larger than %d bytes", maxBody)
+	}
+	message, _, _ := strings.Cut(err.Error(), "\n")
+	return &Error{Status: http.StatusBadRequest, Message: "the body is not the JSON that is expected: " + strings.TrimPrefix(message, "json: "), Hint: "see the documentation of the API", cause: err}
+}
+
+// plainNumbers turns the numbers of a row into int64 where they are whole and float64 where they are not; the id of
+// a row must not lose digits on its way through a float64.
+func plainNumbers(row map[string]any) {
+	for column, value := range row {
+		number, ok := value.(json.Number)
+		if !ok {
+			continue
+		}
+		if whole, err := number.Int64(); err == nil {
+			row[column] = whole
+		} else if real, err := number.Float64(); err == nil {
+			row[column] = real
+		}
+	}
+}
+
+// NormalizePattern returns a row's host in the form that the rules have it: an exact name as rules.NormalizeHost
+// returns it, or a name after "*.", or "*".
+func NormalizePattern(host string) (string, error) {
+	if host == "*" {
+		return host, nil
+	}
+	if parent, ok := strings.CutPrefix(host, "*."); ok {
+		normal, err := rules.NormalizeHost(parent)
+		return "*." + normal, err
+	}
+	return rules.NormalizeHost(host)
+}

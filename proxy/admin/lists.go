@@ -1,0 +1,90 @@
+package admin
+
+import (
+	"net/http"
+	"slices"
+
+	"cutover/rules"
+)
+
+func (s *Server) listRules(w http.ResponseWriter, r *http.Request) error {
+	host, err := hostFilter(r)
+	if err != nil {
+		return err
+	}
+	snapshot := s.Store.Snapshot()
+	writeJSON(w, http.StatusOK, RuleList{
+		Default:  snapshot.Rows.Default,
+		Rules:    only(snapshot.Rows.Rules, func(row rules.Rule) bool { return host == "" || row.Host == host }),
+		Problems: problemsOf(snapshot.Problems, host, "rules", "meta"),
+	})
+	return nil
+}
+
+func (s *Server) listRedirects(w http.ResponseWriter, r *http.Request) error {
+	host, err := hostFilter(r)
+	if err != nil {
+		return err
+	}
+	snapshot := s.Store.Snapshot()
+	writeJSON(w, http.StatusOK, RedirectList{
+		Redirects: only(snapshot.Rows.Redirects, func(row rules.Redirect) bool { return host == "" || row.Host == host }),
+		Problems:  problemsOf(snapshot.Problems, host, "redirects"),
+	})
+	return nil
+}
+
+func (s *Server) listUpstreams(w http.ResponseWriter, _ *http.Request) error {
+	snapshot := s.Store.Snapshot()
+	upstreams := only(snapshot.Rows.Upstreams, func(rules.Upstream) bool { return true })
+	for i := range upstreams {
+		if upstreams[i].Targets == nil {
+			upstreams[i].Targets = []rules.Target{} // [] in JSON
+		}
+	}
+	writeJSON(w, http.StatusOK, UpstreamList{Upstreams: upstreams, Problems: problemsOf(snapshot.Problems, "", "upstreams", "targets")})
+	return nil
+}
+
+func (s *Server) listHosts(w http.ResponseWriter, r *http.Request) error {
+	host, err := hostFilter(r)
+	if err != nil {
+		return err
+	}
+	snapshot := s.Store.Snapshot()
+	writeJSON(w, http.StatusOK, HostList{
+		Hosts:    only(snapshot.Rows.Hosts, func(row rules.Host) bool { return host == "" || row.Host == host }),
+		Problems: problemsOf(snapshot.Problems, host, "hosts"),
+	})
+	return nil
+}
+
+// hostFilter returns the host of ?host=, in the form that rows have it, or "" for all.
+func hostFilter(r *http.Request) (string, error) {
+	text := r.URL.Query().Get("host")
+	if text == "" {
+		return "", nil
+	}
+	host, err := NormalizePattern(text)
+	if err != nil {
+		return "", refuse(http.StatusBadRequest, "give a name such as shop.example.com, *.example.com or *", "host %q: %v", text, err)
+	}
+	return host, nil
+}
+
+// only returns the rows that keep accepts, as a list of its own that is never nil.
+func only[Row any](rows []Row, keep func(Row) bool) []Row {
+	kept := make([]Row, 0, len(rows))
+	for _, row := range rows {
+		if keep(row) {
+			kept = append(kept, row)
+		}
+	}
+	return kept
+}
+
+func problemsOf(problems []rules.Problem, host string, tables ...string) []rules.Problem {
+	return only(problems, func(p rules.Problem) bool {
+		return slices.Contains(tables, p.Table) && (host == "" || p.Host == host)
+	})
+}

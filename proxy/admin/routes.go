@@ -1,0 +1,26 @@
+package admin
+
+import "net/http"
+
+// routes lists everything that the API answers.
+func (s *Server) routes() *http.ServeMux {
+	mux := http.NewServeMux()
+	mux.Handle("GET /healthz", s.answering(s.health))
+	mux.Handle("GET /readyz", s.answering(s.ready))
+	mux.Handle("GET /metrics", s.answering(s.metrics))
+	mux.Handle("GET /v1/status", s.answering(s.status))
+	mux.Handle("GET /v1/rules", s.answering(s.listRules))
+	mux.Handle("GET /v1/redirects", s.answering(s.listRedirects))
+	mux.Handle("GET /v1/upstreams", s.answering(s.listUpstreams))
+	mux.Handle("GET /v1/hosts", s.answering(s.listHosts))
+	mux.Handle("POST /v1/edits", s.answering(s.edit))
+	mux.Handle("POST /v1/explain", s.answering(s.explain))
+	mux.Handle("/", s.answering(s.unknown))
+	return mux
+}
+
+// unknown answers every other path, and a known path with another method.
+func (s *Server) unknown(_ http.ResponseWriter, r *http.Request) error {
+	return refuse(http.StatusNotFound, "GET /v1/status, /v1/rules, /v1/redirects, /v1/upstreams, /v1/hosts; POST /v1/edits, /v1/explain",
+		"there is no %s %s", r.Method, r.URL.Path)
+}

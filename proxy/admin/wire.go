@@ -1,0 +1,166 @@
+package admin
+
+import (
+	"time"
+
+	"cutover/rules"
+	"cutover/rules/store"
+)
+
+// RuleList is the answer to GET /v1/rules.
+type RuleList struct {
+	Default  rules.Default   `json:"default"` // where requests go that nothing matches
+	Rules    []rules.Rule    `json:"rules"`
+	Problems []rules.Problem `json:"problems"` // of the rows in this list and of the default
+}
+
+// RedirectList is the answer to GET /v1/redirects.
+type RedirectList struct {
+	Redirects []rules.Redirect `json:"redirects"`
+	Problems  []rules.Problem  `json:"problems"`
+}
+
+// UpstreamList is the answer to GET /v1/upstreams.
+type UpstreamList struct {
+	Upstreams []rules.Upstream `json:"upstreams"`
+	Problems  []rules.Problem  `json:"problems"` // of upstreams and of their targets
+}
+
+// HostList is the answer to GET /v1/hosts.
+type HostList struct {
+	Hosts    []rules.Host    `json:"hosts"`
+	Problems []rules.Problem `json:"problems"`
+}
+
+// EditRequest is the body of POST /v1/edits. All of its edits are made, in one transaction, or none.
+type EditRequest struct {
+	Edits  []store.Edit `json:"edits"`
+	DryRun bool         `json:"dry_run,omitempty"` // say what would change, and change nothing
+}
+
+// ExplainRequest is the body of POST /v1/explain: a request that nobody makes.
+type ExplainRequest struct {
+	URL     string              `json:"url"`               // absolute, http or https
+	Method  string              `json:"method,omitempty"`  // default GET
+	Headers map[string][]string `json:"headers,omitempty"` // as a client would send them
+	Cookie  string              `json:"cookie,omitempty"`  // "a=1; b=2", as in a Cookie header
+	IP      string              `json:"ip,omitempty"`      // the client's address; default 127.0.0.1
+}
+
+// The values of Explanation.Action.
+const (
+	ActionForward     = "forward"
+	ActionRedirect    = "redirect"
+	ActionGone        = "gone"
+	ActionMisdirected = "misdirected"
+)
+
+// Explanation is the answer to POST /v1/explain: what a request would meet, and why.
+type Explanation struct {
+	URL      string          `json:"url"` // as it was understood: host in ASCII, path never empty
+	Method   string          `json:"method"`
+	Action   string          `json:"action"` // forward, redirect, gone or misdirected
+	Status   int             `json:"status,omitempty"`
+	Location string          `json:"location,omitempty"`
+	Version  string          `json:"version,omitempty"`  // v1 or v2
+	Upstream string          `json:"upstream,omitempty"` // name of the upstream
+	Targets  []rules.Target  `json:"targets,omitempty"`  // of the upstream
+	Reason   rules.Reason    `json:"reason"`
+	Rule     *rules.Rule     `json:"rule,omitempty"`     // the rule that decided
+	Redirect *rules.Redirect `json:"redirect,omitempty"` // the redirect that decided
+	Percent  float64         `json:"percent"`
+	// Bucket is the visitor's place from 0 to 9,999; -1 where no split is in force.
+	Bucket int          `json:"bucket"`
+	Sticky rules.Sticky `json:"sticky,omitempty"`
+	// VisitorReturned says that the request carried a valid visitor cookie.
+	VisitorReturned bool        `json:"visitor_returned"`
+	HTTPS           rules.HTTPS `json:"https,omitempty"`
+	HSTS            int64       `json:"hsts"`
+	Why             []string    `json:"why"`                // sentences
+	Warnings        []string    `json:"warnings,omitempty"` // what would go wrong with this request
+}
+
+// Status is the answer to GET /v1/status. Lists in it are bounded; where one was cut, a total says so.
+type Status struct {
+	Version       string    `json:"version"`
+	Running       bool      `json:"running"` // false: no process serves, these are the rules as they are on disk
+	PID           int       `json:"pid"`
+	StartedAt     time.Time `json:"started_at,omitzero"`
+	UptimeSeconds int64     `json:"uptime_seconds"`
+	Ready         bool      `json:"ready"`
+	NotReady      string    `json:"not_ready,omitempty"` // why not
+	Sockets       []string  `json:"sockets,omitempty"`
+
+	Rules        RulesStatus        `json:"rules"`
+	Store        store.Health       `json:"store"`
+	Connections  *ConnectionStatus  `json:"connections,omitempty"`
+	Certificates *CertificateStatus `json:"certificates,omitempty"`
+	Upstreams    []UpstreamStatus   `json:"upstreams"`
+}
+
+// RulesStatus says which rules are in force.
+type RulesStatus struct {
+	Default       rules.Default   `json:"default"`
+	Counts        rules.Counts    `json:"counts"`
+	LoadedAt      time.Time       `json:"loaded_at,omitzero"`
+	LastEdit      time.Time       `json:"last_edit,omitzero"`
+	NextChange    time.Time       `json:"next_change,omitzero"` // the next starts_at or ends_at
+	ProblemsTotal int             `json:"problems_total"`
+	Problems      []rules.Problem `json:"problems"` // the first hundred
+}
+
+// ConnectionStatus counts connections of clients by what they do.
+type ConnectionStatus struct {
+	Open        int `json:"open"`
+	Active      int `json:"active"`
+	Idle        int `json:"idle"`
+	Handshaking int `json:"handshaking"`
+	Requests    int `json:"requests"` // in flight
+	Tunnels     int `json:"tunnels"`
+}
+
+// CertificateStatus counts certificates and lists the names that wait after a failure.
+type CertificateStatus struct {
+	Issuer         string            `json:"issuer"` // acme, local or off
+	Stored         int               `json:"stored"`
+	InFlight       int               `json:"in_flight"`
+	BackedOffTotal int               `json:"backed_off_total"`
+	BackedOff      []BackedOffStatus `json:"backed_off,omitempty"` // the first hundred
+}
+
+// BackedOffStatus is a name whose certificate could not be had, and is not asked for again before Next.
+type BackedOffStatus struct {
+	Name     string    `json:"name"`
+	Failures int       `json:"failures"`
+	Next     time.Time `json:"next,omitzero"`
+	Error    string    `json:"error"`
+}
+
+// UpstreamStatus is an upstream as it is right now.
+type UpstreamStatus struct {
+	Name    string         `json:"name"`
+	Targets []TargetStatus `json:"targets"`
+}
+
+// TargetStatus is a target as it is right now.
+type TargetStatus struct {
+	URL       string      `json:"url"`
+	State     rules.State `json:"state"`
+	Weight    int         `json:"weight"`
+	InFlight  int64       `json:"in_flight"`
+	Requests  uint64      `json:"requests"` // since the process started
+	Failures  uint64      `json:"failures"` // of those, without an answer from the target
+	LastError string      `json:"last_error,omitempty"`
+}
+
+// Parts is what only the daemon can know of Status. A nil part is left out.
+type Parts struct {
+	StartedAt    time.Time
+	Sockets      []string
+	Connections  *ConnectionStatus
+	Certificates *CertificateStatus
+	Upstreams    []UpstreamStatus
+}
+
+// maxListed is how many entries a list in Status may have.
+const maxListed = 100
