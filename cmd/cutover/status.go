@@ -1,0 +1,149 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"cutover/proxy/admin"
+)
+
+func newStatusCommand(env *environment) *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "Show how the daemon and its rules are",
+		Long: `Show how the daemon and its rules are.
+
+The exit code is 1 if no daemon runs, or if it is not ready for requests.`,
+		Example: "  cutover status\n  cutover status -o json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withSession(cmd.Context(), env, func(s *session) error {
+				status, err := s.Status(cmd.Context())
+				if err != nil {
+					return err
+				}
+				return errors.Join(printStatus(env, &status), notReady(&status))
+			})
+		},
+	}
+}
+
+// notReady is the error of a status that nobody wants to see.
+func notReady(status *admin.Status) error {
+	switch {
+	case !status.Running:
+		return withHint(errors.New("no daemon runs"), "systemctl start cutover")
+	case !status.Ready:
+		return withHint(fmt.Errorf("the daemon is not ready: %s", status.NotReady), "journalctl -u cutover -n 20")
+	default:
+		return nil
+	}
+}
+
+func printStatus(env *environment, status *admin.Status) error {
+	if env.output == "json" {
+		return printJSON(env, status)
+	}
+	table := tabwriter.NewWriter(env.stdout, 0, 0, 2, ' ', 0)
+	for _, line := range statusLines(status) {
+		_, _ = fmt.Fprintf(table, "%s\t%s\n", line[0], oneLine(line[1])) // kept until Flush
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	if err := printProblems(env.stdout, status.Rules.Problems); err != nil {
+		return err
+	}
+	if more := status.Rules.ProblemsTotal - len(status.Rules.Problems); more > 0 {
+		return say(env.stdout, "problem: and %d more", more)
+	}
+	return nil
+}
+
+// statusLines returns labels and texts.
+func statusLines(status *admin.Status) [][2]string {
+	lines := [][2]string{{"daemon", daemonText(status)}}
+	if len(status.Sockets) > 0 {
+		lines = append(lines, [2]string{"sockets", strings.Join(status.Sockets, ", ")})
+	}
+	lines = append(lines, [2]string{"rules", rulesText(&status.Rules)}, [2]string{"database", storeText(status)})
+	if c := status.Connections; c != nil {
+		lines = append(lines, [2]string{"connections", fmt.Sprintf("%d open: %d active, %d idle, %d in a handshake; %s in flight, %s",
+			c.Open, c.Active, c.Idle, c.Handshaking, count(c.Requests, "request"), count(c.Tunnels, "tunnel"))})
+	}
+	lines = append(lines, certificateLines(status.Certificates)...)
+	return append(lines, upstreamStatusLines(status.Upstreams, status.Running)...)
+}
+
+func daemonText(status *admin.Status) string {
+	if !status.Running {
+		return "not running; below is what the rules say on disk"
+	}
+	text := fmt.Sprintf("%s, process %d, running for %s", status.Version, status.PID, ageText(time.Duration(status.UptimeSeconds)*time.Second))
+	if status.Ready {
+		return text + ", ready"
+	}
+	return text + ", NOT READY: " + status.NotReady
+}
+
+func rulesText(r *admin.RulesStatus) string {
+	text := fmt.Sprintf("%s, %s, %s, %s; default %s; last edit %s",
+		count(r.Counts.Rules, "rule"), count(r.Counts.Redirects, "redirect"), count(r.Counts.Hosts, "host"), count(r.Counts.Upstreams, "upstream"),
+		describeDefault(r.Default), timeText(r.LastEdit))
+	if !r.NextChange.IsZero() {
+		text += "; next scheduled change " + timeText(r.NextChange)
+	}
+	if r.ProblemsTotal > 0 {
+		text += "; " + count(r.ProblemsTotal, "PROBLEM")
+	}
+	return text
+}
+
+func storeText(status *admin.Status) string {
+	if status.Store.Problem == "" {
+		return "well"
+	}
+	return fmt.Sprintf("PROBLEM since %s: %s; the last good rules go on serving", timeText(status.Store.Since), status.Store.Problem)
+}
+
+func certificateLines(c *admin.CertificateStatus) [][2]string {
+	if c == nil {
+		return nil
+	}
+	lines := [][2]string{{"certificates", fmt.Sprintf("%d stored, %d being issued, %d held back; issuer %s", c.Stored, c.InFlight, c.BackedOffTotal, c.Issuer)}}
+	for _, b := range c.BackedOff {
+		lines = append(lines, [2]string{"", fmt.Sprintf("%s: tried %s, again after %s: %s", b.Name, count(b.Failures, "time"), timeText(b.Next), b.Error)})
+	}
+	return lines
+}
+
+func upstreamStatusLines(upstreams []admin.UpstreamStatus, running bool) [][2]string {
+	var lines [][2]string
+	for _, u := range upstreams {
+		label := "upstream " + u.Name
+		if len(u.Targets) == 0 {
+			lines = append(lines, [2]string{label, "no targets: its visitors get 503"})
+		}
+		for _, t := range u.Targets {
+			lines = append(lines, [2]string{label, targetText(&t, running)})
+			label = ""
+		}
+	}
+	return lines
+}
+
+func targetText(t *admin.TargetStatus, running bool) string {
+	text := fmt.Sprintf("%s %s, weight %d", t.URL, t.State, t.Weight)
+	if running {
+		text += fmt.Sprintf("; %d in flight, %d requests, %d failures", t.InFlight, t.Requests, t.Failures)
+	}
+	if t.LastError != "" {
+		text += "; last error: " + t.LastError
+	}
+	return text
+}
