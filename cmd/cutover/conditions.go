@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -44,6 +45,7 @@ func (f *conditionFlags) put(cmd *cobra.Command, row map[string]any) error {
 	if err != nil {
 		return withHint(&usageError{err}, "run '"+cmd.CommandPath()+" --help' for the conditions there are")
 	}
+	conditions.Headers = canonicalNames(conditions.Headers)
 	text, err := json.Marshal(conditions)
 	row["conditions"] = string(text)
 	return err
@@ -81,6 +83,15 @@ func (f *conditionFlags) parse() (conditions rules.Conditions, err error) {
 	}
 	conditions.Query, err = pairs("--query", f.query, "=")
 	return conditions, err
+}
+
+// canonicalNames writes names of headers as net/http does, so that the same conditions are the same text.
+func canonicalNames(headers map[string]string) map[string]string {
+	canonical := make(map[string]string, len(headers))
+	for name, value := range headers {
+		canonical[http.CanonicalHeaderKey(name)] = value
+	}
+	return canonical
 }
 
 // pairs splits each text at the first separator.

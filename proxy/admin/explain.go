@@ -52,11 +52,9 @@ func (e *ExplainRequest) imagine() (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	address := netip.AddrFrom4([4]byte{127, 0, 0, 1})
-	if e.IP != "" {
-		if address, err = netip.ParseAddr(e.IP); err != nil {
-			return nil, refuse(http.StatusBadRequest, "give an IPv4 or IPv6 address", "%q is not an address", e.IP)
-		}
+	address, err := e.address()
+	if err != nil {
+		return nil, err
 	}
 	method := e.Method
 	if method == "" {
@@ -65,8 +63,13 @@ func (e *ExplainRequest) imagine() (*http.Request, error) {
 	if !httpguts.ValidHeaderFieldName(method) { // both are tokens
 		return nil, refuse(http.StatusBadRequest, "give one such as GET or POST", "%q is not a method", method)
 	}
+	host := u.Host
+	if other := header.Get("Host"); other != "" {
+		host = other // as with curl -H 'Host: …'
+		header.Del("Host")
+	}
 	request := &http.Request{
-		Method: method, URL: u, Host: u.Host, Header: header, RequestURI: u.RequestURI(),
+		Method: method, URL: u, Host: host, Header: header, RequestURI: u.RequestURI(),
 		RemoteAddr: net.JoinHostPort(address.String(), "1"),
 		Proto:      "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Body: http.NoBody,
 	}
@@ -74,6 +77,17 @@ func (e *ExplainRequest) imagine() (*http.Request, error) {
 		request.TLS = &tls.ConnectionState{ServerName: u.Hostname(), HandshakeComplete: true}
 	}
 	return request, nil
+}
+
+func (e *ExplainRequest) address() (netip.Addr, error) {
+	if e.IP == "" {
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1}), nil
+	}
+	address, err := netip.ParseAddr(e.IP)
+	if err != nil {
+		return address, refuse(http.StatusBadRequest, "give an IPv4 or IPv6 address", "%q is not an address", e.IP)
+	}
+	return address, nil
 }
 
 func (e *ExplainRequest) parseURL() (*url.URL, error) {

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// TestMain lets the test binary be the program: scripts and tests call it as "cutover".
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"cutover": main})
+}
+
+// TestScripts runs the stories in testdata/script. They are the manual of the command line: what is in them works.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup:               setUpScript,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"serve":   scriptServe,
+			"backend": scriptBackend,
+			"holds":   scriptHolds,
+		},
+	})
+}
+
+// setUpScript gives a story folders of its own and an empty configuration.
+func setUpScript(env *testscript.Env) error {
+	state, runtime := filepath.Join(env.WorkDir, "state"), filepath.Join(env.WorkDir, "run")
+	config := filepath.Join(env.WorkDir, "cutover.toml")
+	env.Setenv("CUTOVER_STATE_DIR", state)
+	env.Setenv("CUTOVER_RUNTIME_DIR", runtime)
+	env.Setenv("CUTOVER_CONFIG", config)
+	env.Setenv("CUTOVER_ACME_ISSUER", "off")
+	return errors.Join(os.Mkdir(state, 0o700), os.Mkdir(runtime, 0o700), os.WriteFile(config, nil, 0o600))
+}
+
+// scriptServe starts the daemon on sockets as systemd would hand them over, and waits until it answers. It ends with
+// the story. HTTP is then the address of the clear-text socket.
+func scriptServe(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: serve")
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	file, err := listener.(*net.TCPListener).File()
+	ts.Check(err)
+	ts.Check(listener.Close())
+	// LISTEN_PID must be the process's own id, which only the process that becomes it knows.
+	command := exec.Command("sh", "-c", "LISTEN_PID=$$ exec cutover serve")
+	command.Env = append(os.Environ(), "LISTEN_FDS=1", "LISTEN_FDNAMES=http")
+	for _, name := range []string{"CUTOVER_STATE_DIR", "CUTOVER_RUNTIME_DIR", "CUTOVER_CONFIG", "CUTOVER_ACME_ISSUER"} {
+		command.Env = append(command.Env, name+"="+ts.Getenv(name))
+	}
+	command.ExtraFiles = []*os.File{file}
+	log, err := os.Create(filepath.Join(ts.Getenv("WORK"), "daemon.log"))
+	ts.Check(err)
+	command.Stderr = log
+	ts.Check(command.Start())
+	ts.Defer(func() {
+		_ = command.Process.Signal(syscall.SIGTERM)
+		_ = command.Wait()
+		_ = errors.Join(file.Close(), log.Close())
+		ts.Logf("daemon: %v\n%s", command.ProcessState, ts.ReadFile("daemon.log"))
+	})
+	ts.Setenv("HTTP", listener.Addr().String())
+	ts.Check(waitForSocket(filepath.Join(ts.Getenv("CUTOVER_RUNTIME_DIR"), "admin.sock")))
+}
+
+func waitForSocket(path string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		running, err := answers(ctx, path)
+		if running || err != nil {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("nobody answers at %s: %w", path, ctx.Err())
+		}
+	}
+}
+
+// scriptBackend listens on loopback, for a target that is really there, and puts its address into a variable.
+func scriptBackend(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: backend VARIABLE")
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Defer(func() { _ = listener.Close() })
+	ts.Setenv(args[0], listener.Addr().String())
+}
+
+// scriptHolds opens the rules as a process would that does not answer on the admin socket.
+func scriptHolds(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: holds")
+	}
+	s, err := openRules(context.Background(), Config{StateDir: ts.Getenv("CUTOVER_STATE_DIR")})
+	ts.Check(err)
+	ts.Defer(func() { ts.Check(s.close()) })
+}
