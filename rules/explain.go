@@ -1,0 +1,49 @@
+package rules
+
+import (
+	"fmt"
+	"strconv"
+)
+
+// Explain says in sentences what led to a decision.
+func (d *Decision) Explain() []string {
+	lines := d.explainMatch()
+	if d.Split() {
+		lines = append(lines, d.explainSplit())
+	}
+	if d.HTTPS == HTTPSRedirect {
+		lines = append(lines, "The host's row asks for https: a request in clear text is redirected once a certificate is stored.")
+	}
+	if d.HSTS > 0 {
+		lines = append(lines, fmt.Sprintf("Answers over https carry Strict-Transport-Security with max-age=%d, unless the upstream sends its own.", d.HSTS))
+	}
+	return lines
+}
+
+func (d *Decision) explainMatch() []string {
+	switch {
+	case d.Action == Misdirected:
+		return []string{"No rule and no redirect matches, and the default is to refuse: the answer is 421."}
+	case d.Reason == ReasonDefault:
+		return []string{"No rule and no redirect matches; the default is v1."}
+	case d.Action == Gone:
+		return []string{fmt.Sprintf("Redirect %d matches: the content is gone, the answer is 410.", d.RedirectID)}
+	case d.Action == Moved:
+		return []string{fmt.Sprintf("Redirect %d matches: the answer is %d to %s.", d.RedirectID, d.Status, d.Location)}
+	}
+	return []string{fmt.Sprintf("Rule %d matches and gives v2 to %s %% of the visitors; this one gets %s, from the upstream %q.",
+		d.RuleID, strconv.FormatFloat(d.Percent, 'f', -1, 64), d.Version, d.Upstream)}
+}
+
+func (d *Decision) explainSplit() string {
+	known := "by the client's address"
+	if d.Visitor.Returned {
+		known = "by the visitor cookie"
+	}
+	relation := "not below"
+	if d.Version == V2 {
+		relation = "below"
+	}
+	return fmt.Sprintf("The visitor, known %s, has bucket %d of 0 to 9999, which is %s %s.",
+		known, d.Bucket, relation, strconv.FormatFloat(d.Percent*(buckets/100), 'f', -1, 64))
+}
