@@ -1,0 +1,136 @@
+// Package observed keeps what the program observes, as opposed to what operators decide: observed.db. It may be
+// deleted at any time; what it held is then observed anew.
+package observed
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	_ "github.com/mattn/go-sqlite3" // the driver "sqlite3"
+)
+
+// File is the name of the database in the state directory.
+const File = "observed.db"
+
+const schema = `
+CREATE TABLE IF NOT EXISTS attempts(
+  name     TEXT PRIMARY KEY NOT NULL,
+  failures INTEGER NOT NULL,
+  next     INTEGER NOT NULL,
+  error    TEXT NOT NULL,
+  at       INTEGER NOT NULL
+) WITHOUT ROWID;
+`
+
+// maxAttempts bounds the table; the oldest go first.
+const maxAttempts = 10_000
+
+// DB is the open database. Its methods may be called by any number of goroutines.
+type DB struct{ db *sql.DB }
+
+// Attempt is a name whose certificate could not be had.
+type Attempt struct {
+	Name     string    // in normal form
+	Failures int       // in a row
+	Next     time.Time // no further attempt before
+	Error    string    // of the last one
+	At       time.Time // of the last one
+}
+
+// Open opens observed.db in dir, or makes it. A file that is damaged is moved aside, and made anew.
+func Open(ctx context.Context, dir string) (*DB, error) {
+	path := filepath.Join(dir, File)
+	db, err := open(ctx, path)
+	if err == nil {
+		return db, nil
+	}
+	if err := moveAside(path); err != nil {
+		return nil, err
+	}
+	db, err = open(ctx, path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return db, nil
+}
+
+func open(ctx context.Context, path string) (*DB, error) {
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		err = file.Close()
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	query := url.Values{"_journal_mode": {"WAL"}, "_synchronous": {"NORMAL"}, "_busy_timeout": {"2000"}}
+	db, err := sql.Open("sqlite3", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+query.Encode())
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(1)
+	if _, err := db.ExecContext(ctx, schema); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	if _, err := db.ExecContext(ctx, "SELECT name, failures, next, error, at FROM attempts LIMIT 1"); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return &DB{db}, nil
+}
+
+// moveAside renames a damaged database and its companions, over those that were moved aside before.
+func moveAside(path string) error {
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		if err := os.Rename(path+suffix, path+".damaged"+suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close closes the database.
+func (d *DB) Close() error { return d.db.Close() }
+
+// Attempts returns every attempt, the oldest first.
+func (d *DB) Attempts(ctx context.Context) ([]Attempt, error) {
+	rows, err := d.db.QueryContext(ctx, "SELECT name, failures, next, error, at FROM attempts ORDER BY at, name")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	var list []Attempt
+	for rows.Next() {
+		var a Attempt
+		var next, at int64
+		if err := rows.Scan(&a.Name, &a.Failures, &next, &a.Error, &at); err != nil {
+			return nil, err
+		}
+		a.Next, a.At = time.UnixMilli(next), time.UnixMilli(at)
+		list = append(list, a)
+	}
+	return list, rows.Err()
+}
+
+// SaveAttempt keeps an attempt, over the one for the same name.
+func (d *DB) SaveAttempt(ctx context.Context, a Attempt) error {
+	_, err := d.db.ExecContext(ctx, `INSERT INTO attempts(name, failures, next, error, at) VALUES(?,?,?,?,?)
+		ON CONFLICT(name) DO UPDATE SET failures=excluded.failures, next=excluded.next, error=excluded.error, at=excluded.at`,
+		a.Name, a.Failures, a.Next.UnixMilli(), a.Error, a.At.UnixMilli())
+	if err != nil {
+		return err
+	}
+	_, err = d.db.ExecContext(ctx, `DELETE FROM attempts WHERE name IN (SELECT name FROM attempts ORDER BY at DESC LIMIT -1 OFFSET ?)`, maxAttempts)
+	return err
+}
+
+// DeleteAttempt forgets a name; one that is not there is no error.
+func (d *DB) DeleteAttempt(ctx context.Context, name string) error {
+	_, err := d.db.ExecContext(ctx, "DELETE FROM attempts WHERE name=?", name)
+	return err
+}

@@ -1,0 +1,97 @@
+package store
+
+import (
+	"cutover/rules"
+)
+
+// scanner is a row of a result.
+type scanner interface{ Scan(dest ...any) error }
+
+func scanUpstream(row scanner) (u rules.Upstream, err error) {
+	err = row.Scan(&u.Name, &u.ResponseTimeout, &u.Note, &u.UpdatedAt)
+	return u, err
+}
+
+func scanTarget(row scanner) (t rules.Target, err error) {
+	err = row.Scan(&t.ID, &t.Upstream, &t.URL, &t.Weight, &t.State)
+	return t, err
+}
+
+func scanHost(row scanner) (h rules.Host, err error) {
+	err = row.Scan(&h.Host, &h.HTTPS, &h.HSTS, &h.Needs, &h.Note, &h.UpdatedAt)
+	return h, err
+}
+
+func scanRule(row scanner) (r rules.Rule, err error) {
+	err = row.Scan(&r.ID, &r.Host, &r.Path, &r.Match, &r.Conditions, &r.V1, &r.V2, &r.Percent, &r.Sticky,
+		&r.StartsAt, &r.EndsAt, &r.Enabled, &r.Needs, &r.Note, &r.UpdatedAt)
+	return r, err
+}
+
+func scanRedirect(row scanner) (r rules.Redirect, err error) {
+	err = row.Scan(&r.ID, &r.Host, &r.Path, &r.Match, &r.ToURL, &r.Status, &r.KeepPath, &r.KeepQuery,
+		&r.Enabled, &r.Needs, &r.Note, &r.UpdatedAt)
+	return r, err
+}
+
+// table says how a public table is edited.
+type table struct {
+	columns []string          // that an edit may set
+	key     []string          // that together name a row
+	initial map[string]string // of key columns that an edit may leave out
+	hasID   bool
+	// read scans a row of select and says why it makes no sense; the row is what Apply returns.
+	read  func(scanner) (row any, problem, err error)
+	names string // the columns that read scans
+}
+
+// tables lists every table that an edit may name. It is a function, so that nobody can change it.
+func tables() map[Table]table {
+	pathKey := map[string]string{"path": "/", "match": string(rules.KindPrefix)}
+	ruleKey := map[string]string{"path": "/", "match": string(rules.KindPrefix), "conditions": "{}"}
+	return map[Table]table{
+		TableUpstreams: {
+			columns: []string{"name", "response_timeout", "note"}, key: []string{"name"}, names: upstreamColumns,
+			read: func(s scanner) (any, error, error) { u, err := scanUpstream(s); return u, u.Validate(), err },
+		},
+		TableTargets: {
+			columns: []string{"upstream", "url", "weight", "state"}, key: []string{"upstream", "url"}, hasID: true, names: targetColumns,
+			read: func(s scanner) (any, error, error) { t, err := scanTarget(s); return t, t.Validate(), err },
+		},
+		TableHosts: {
+			columns: []string{"host", "https", "hsts", "needs", "note"}, key: []string{"host"}, names: hostColumns,
+			read: func(s scanner) (any, error, error) { h, err := scanHost(s); return h, h.Validate(), err },
+		},
+		TableRules: {
+			columns: []string{"host", "path", "match", "conditions", "v1", "v2", "percent", "sticky", "starts_at", "ends_at", "enabled", "needs", "note"},
+			key:     []string{"host", "path", "match", "conditions"}, initial: ruleKey, hasID: true, names: ruleColumns,
+			read: func(s scanner) (any, error, error) { r, err := scanRule(s); return r, r.Validate(), err },
+		},
+		TableRedirects: {
+			columns: []string{"host", "path", "match", "to_url", "status", "keep_path", "keep_query", "enabled", "needs", "note"},
+			key:     []string{"host", "path", "match"}, initial: pathKey, hasID: true, names: redirectColumns,
+			read: func(s scanner) (any, error, error) { r, err := scanRedirect(s); return r, r.Validate(), err },
+		},
+		TableMeta: {
+			columns: []string{"key", "value"}, key: []string{"key"}, names: "key, value",
+			read: func(s scanner) (any, error, error) {
+				row := metaRow{}
+				err := s.Scan(&row.Key, &row.Value)
+				return row, row.validate(), err
+			},
+		},
+	}
+}
+
+// metaRow is a row of meta; only the default may be set through an edit.
+type metaRow struct {
+	Key   string `json:"key"`
+	Value string `json:"value"`
+}
+
+func (m metaRow) validate() error {
+	if m.Key != "default" {
+		return errMetaKey
+	}
+	return nil
+}
