@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"cutover/proxy/admin"
-	"cutover/rules"
 )
 
 func newExplainCommand(env *environment) *cobra.Command {
@@ -94,9 +93,6 @@ func printExplanation(env *environment, e *admin.Explanation) error {
 			label = "why"
 		}
 		line(label, sentence)
-	}
-	if e.HTTPS == rules.HTTPSRedirect && strings.HasPrefix(e.URL, "http:") {
-		line("https", "the host redirects clear text to https as soon as it has a certificate")
 	}
 	for _, warning := range e.Warnings {
 		line("warning", warning)

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strings"
 
 	"golang.org/x/net/http/httpguts"
 
@@ -103,8 +104,11 @@ func (e *ExplainRequest) parseURL() (*url.URL, error) {
 	if err != nil {
 		return nil, refuse(http.StatusBadRequest, hint, "%q: %v", u.Host, err)
 	}
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]" // IPv6
+	}
 	if port := u.Port(); port != "" {
-		host = net.JoinHostPort(trimBrackets(host), port)
+		host += ":" + port
 	}
 	// A client never sends user or fragment.
 	u.Host, u.User, u.Fragment, u.RawFragment = host, nil, "", ""
@@ -112,13 +116,6 @@ func (e *ExplainRequest) parseURL() (*url.URL, error) {
 		u.Path = "/"
 	}
 	return u, nil
-}
-
-func trimBrackets(host string) string {
-	if len(host) > 1 && host[0] == '[' && host[len(host)-1] == ']' {
-		return host[1 : len(host)-1]
-	}
-	return host
 }
 
 func (e *ExplainRequest) header() (http.Header, error) {
