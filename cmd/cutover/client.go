@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"cutover/proxy"
 	"cutover/proxy/admin"
@@ -33,25 +36,25 @@ type session struct {
 }
 
 // withSession runs a verb's work with the rules at hand.
-func withSession(ctx context.Context, env *environment, work func(*session) error) error {
+func withSession(cmd *cobra.Command, env *environment, work func(*session) error) error {
 	config, err := env.config()
 	if err != nil {
 		return err
 	}
-	s, err := connect(ctx, config)
+	s, err := connect(cmd.Context(), config)
 	if err != nil {
 		return err
 	}
-	return errors.Join(explainFailure(work(s)), s.close())
+	return errors.Join(explainFailure(cmd, work(s)), s.close())
 }
 
 // explainFailure turns the hint of an answer into the hint of the command.
-func explainFailure(err error) error {
+func explainFailure(cmd *cobra.Command, err error) error {
 	var answer *admin.Error
 	if errors.As(err, &answer) {
-		return withHint(err, answer.Hint)
+		return withHint(err, cmp.Or(answer.Hint, "nothing was changed; see '"+cmd.CommandPath()+" --help'"))
 	}
-	return err
+	return withHint(err, "see 'cutover status'")
 }
 
 // connect finds the daemon, or else opens the rules. Where neither works, somebody else holds the rules without
@@ -63,7 +66,7 @@ func connect(ctx context.Context, config Config) (*session, error) {
 	again := time.NewTicker(between)
 	defer again.Stop()
 	for {
-		running, err := answers(limit, socket)
+		running, err := answers(ctx, socket)
 		if err != nil {
 			return nil, err
 		}
@@ -86,7 +89,7 @@ func connect(ctx context.Context, config Config) (*session, error) {
 
 // answers reports whether a process listens on the admin socket.
 func answers(ctx context.Context, socket string) (bool, error) {
-	var dialer net.Dialer
+	dialer := net.Dialer{Timeout: patience} // it blocks only if the daemon accepts no more
 	connection, err := dialer.DialContext(ctx, "unix", socket)
 	switch {
 	case err == nil:

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -70,9 +69,9 @@ func given(cmd *cobra.Command, row map[string]any, flag, column string, value an
 }
 
 // remove takes one row away, and says so.
-func remove(ctx context.Context, env *environment, edits []store.Edit, dryRun bool, what string) error {
-	return withSession(ctx, env, func(s *session) error {
-		result, err := s.Edit(ctx, admin.EditRequest{Edits: edits, DryRun: dryRun})
+func remove(cmd *cobra.Command, env *environment, edits []store.Edit, dryRun bool, what string) error {
+	return withSession(cmd, env, func(s *session) error {
+		result, err := s.Edit(cmd.Context(), admin.EditRequest{Edits: edits, DryRun: dryRun})
 		if err != nil {
 			return err
 		}
@@ -88,9 +87,9 @@ func remove(ctx context.Context, env *environment, edits []store.Edit, dryRun bo
 
 // change makes an edit of one table, and hands what is true afterwards to show. A row that was stored but is not
 // served is an error.
-func change(ctx context.Context, env *environment, edits []store.Edit, dryRun bool, show func(*session, store.Result) error) error {
-	return withSession(ctx, env, func(s *session) error {
-		result, err := s.Edit(ctx, admin.EditRequest{Edits: edits, DryRun: dryRun})
+func change(cmd *cobra.Command, env *environment, edits []store.Edit, dryRun bool, show func(*session, store.Result) error) error {
+	return withSession(cmd, env, func(s *session) error {
+		result, err := s.Edit(cmd.Context(), admin.EditRequest{Edits: edits, DryRun: dryRun})
 		if err != nil {
 			return err
 		}

@@ -37,7 +37,7 @@ address.`,
 			if request.Headers, err = parseHeaders(headers); err != nil {
 				return err
 			}
-			return withSession(cmd.Context(), env, func(s *session) error { return explain(cmd.Context(), env, s, request) })
+			return withSession(cmd, env, func(s *session) error { return explain(cmd.Context(), env, s, request) })
 		},
 	}
 	flags := cmd.Flags()

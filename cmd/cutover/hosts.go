@@ -37,7 +37,7 @@ func newHostsListCommand(env *environment) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return withSession(cmd.Context(), env, func(s *session) error {
+			return withSession(cmd, env, func(s *session) error {
 				list, err := s.Hosts(cmd.Context(), host)
 				if err != nil {
 					return err
@@ -102,7 +102,7 @@ long as it says, so begin with a few minutes.`,
 			given(cmd, row, "hsts", "hsts", hsts)
 			given(cmd, row, "note", "note", note)
 			edits := []store.Edit{{Table: store.TableHosts, Row: row}}
-			return change(cmd.Context(), env, edits, dryRun, func(s *session, result store.Result) error {
+			return change(cmd, env, edits, dryRun, func(s *session, result store.Result) error {
 				return showHost(cmd.Context(), env, s, host, result)
 			})
 		},
@@ -143,7 +143,7 @@ func newHostsRemoveCommand(env *environment) *cobra.Command {
 				return err
 			}
 			edits := []store.Edit{{Table: store.TableHosts, Remove: true, Row: map[string]any{"host": host}}}
-			return remove(cmd.Context(), env, edits, dryRun, "the row of host "+host)
+			return remove(cmd, env, edits, dryRun, "the row of host "+host)
 		},
 	}
 	addDryRun(cmd, &dryRun)

@@ -37,7 +37,7 @@ func newRedirectsListCommand(env *environment) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return withSession(cmd.Context(), env, func(s *session) error {
+			return withSession(cmd, env, func(s *session) error {
 				list, err := s.Redirects(cmd.Context(), host)
 				if err != nil {
 					return err
@@ -117,7 +117,7 @@ func newRedirectsSetCommand(env *environment) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return change(cmd.Context(), env, []store.Edit{edit}, f.dryRun, func(s *session, result store.Result) error {
+			return change(cmd, env, []store.Edit{edit}, f.dryRun, func(s *session, result store.Result) error {
 				return showRedirects(cmd.Context(), env, s, result)
 			})
 		},
@@ -191,7 +191,7 @@ func newRedirectsRemoveCommand(env *environment) *cobra.Command {
 				return err
 			}
 			edits := []store.Edit{{Table: store.TableRedirects, Remove: true, Row: row}}
-			return remove(cmd.Context(), env, edits, f.dryRun, "the redirect "+describeKey(row))
+			return remove(cmd, env, edits, f.dryRun, "the redirect "+describeKey(row))
 		},
 	}
 	f.add(cmd)

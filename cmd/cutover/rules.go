@@ -40,7 +40,7 @@ func newRulesListCommand(env *environment) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return withSession(cmd.Context(), env, func(s *session) error {
+			return withSession(cmd, env, func(s *session) error {
 				list, err := s.Rules(cmd.Context(), host)
 				if err != nil {
 					return err
@@ -149,7 +149,7 @@ func newRulesRemoveCommand(env *environment) *cobra.Command {
 				return err
 			}
 			edits := []store.Edit{{Table: store.TableRules, Remove: true, Row: row}}
-			return remove(cmd.Context(), env, edits, f.dryRun, "the rule "+describeKey(row))
+			return remove(cmd, env, edits, f.dryRun, "the rule "+describeKey(row))
 		},
 	}
 	f.rowFlags.add(cmd)

@@ -23,10 +23,10 @@ v1 forwards them to the upstream v1, refuse answers 421.`,
 		ValidArgs: []string{string(rules.DefaultV1), string(rules.DefaultRefuse)},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return withSession(cmd.Context(), env, func(s *session) error { return showDefault(cmd.Context(), env, s, "") })
+				return withSession(cmd, env, func(s *session) error { return showDefault(cmd.Context(), env, s, "") })
 			}
 			edits := []store.Edit{{Table: store.TableMeta, Row: map[string]any{"key": "default", "value": args[0]}}}
-			return change(cmd.Context(), env, edits, dryRun, func(s *session, _ store.Result) error {
+			return change(cmd, env, edits, dryRun, func(s *session, _ store.Result) error {
 				return showDefault(cmd.Context(), env, s, rules.Default(args[0]))
 			})
 		},

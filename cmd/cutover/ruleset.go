@@ -41,7 +41,7 @@ It is in force when the command returns. A new rule begins with --percent 0: all
 			if err != nil {
 				return err
 			}
-			return change(cmd.Context(), env, []store.Edit{edit}, f.dryRun, func(s *session, result store.Result) error {
+			return change(cmd, env, []store.Edit{edit}, f.dryRun, func(s *session, result store.Result) error {
 				return showRules(cmd.Context(), env, s, result)
 			})
 		},

@@ -22,7 +22,7 @@ The exit code is 1 if no daemon runs, or if it is not ready for requests.`,
 		Example: "  cutover status\n  cutover status -o json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withSession(cmd.Context(), env, func(s *session) error {
+			return withSession(cmd, env, func(s *session) error {
 				status, err := s.Status(cmd.Context())
 				if err != nil {
 					return err

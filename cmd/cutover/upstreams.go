@@ -32,7 +32,7 @@ func newUpstreamsListCommand(env *environment) *cobra.Command {
 		Example: "  cutover upstreams ls\n  cutover upstreams ls -o json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withSession(cmd.Context(), env, func(s *session) error {
+			return withSession(cmd, env, func(s *session) error {
 				list, err := s.Upstreams(cmd.Context())
 				if err != nil {
 					return err
@@ -101,7 +101,7 @@ func newUpstreamsRemoveCommand(env *environment) *cobra.Command {
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			edits := []store.Edit{{Table: store.TableUpstreams, Remove: true, Row: map[string]any{"name": args[0]}}}
-			return remove(cmd.Context(), env, edits, dryRun, "the upstream "+args[0])
+			return remove(cmd, env, edits, dryRun, "the upstream "+args[0])
 		},
 	}
 	addDryRun(cmd, &dryRun)

@@ -44,7 +44,7 @@ and leave the others alone. A weight or state that is not given stays as it is; 
 			if err != nil {
 				return err
 			}
-			return withSession(cmd.Context(), env, func(s *session) error { return setUpstream(cmd.Context(), env, s, wish) })
+			return withSession(cmd, env, func(s *session) error { return setUpstream(cmd.Context(), env, s, wish) })
 		},
 	}
 	flags := cmd.Flags()
@@ -157,17 +157,21 @@ func setUpstream(ctx context.Context, env *environment, s *session, w upstreamWi
 	return showUpstream(ctx, env, s, w, result)
 }
 
+// findUpstream returns the upstream of a name, or one without a name if there is none.
 func findUpstream(list admin.UpstreamList, name string) rules.Upstream {
 	i := slices.IndexFunc(list.Upstreams, func(u rules.Upstream) bool { return u.Name == name })
 	if i < 0 {
-		return rules.Upstream{Name: name}
+		return rules.Upstream{}
 	}
 	return list.Upstreams[i]
 }
 
 // edits returns what leads from the upstream as it is to the one that is wished for.
 func (w *upstreamWish) edits(now rules.Upstream) ([]store.Edit, error) {
-	edits := []store.Edit{{Table: store.TableUpstreams, Row: w.row}}
+	var edits []store.Edit
+	if isNew := now.Name == ""; isNew || len(w.row) > 1 || len(w.targets)+len(w.remove) == 0 {
+		edits = append(edits, store.Edit{Table: store.TableUpstreams, Row: w.row})
+	}
 	for _, url := range w.change {
 		if !hasTarget(now, url) {
 			return nil, withHint(fmt.Errorf("upstream %s has no target %s", w.name, url), "see 'cutover upstreams ls', or add it with --add")
