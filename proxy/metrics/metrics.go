@@ -1,0 +1,87 @@
+// Package metrics counts what the data plane does, for Prometheus. Labels are bounded: nothing that a visitor sends
+// becomes one.
+package metrics
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Metrics is a registry of its own with what Cutover counts.
+type Metrics struct {
+	registry *prometheus.Registry
+	requests *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+	failures *prometheus.CounterVec
+	events   *prometheus.CounterVec
+}
+
+// New returns metrics that all stand at zero.
+func New() *Metrics {
+	m := &Metrics{
+		registry: prometheus.NewRegistry(),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "cutover_requests_total", Help: "Requests answered, by version, upstream and class of the status code.",
+		}, []string{"version", "upstream", "code"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "cutover_request_duration_seconds", Help: "From the first byte of a request to the last of its answer.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
+		}, []string{"version"}),
+		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "cutover_upstream_failures_total", Help: "Attempts that a target did not answer, by cause.",
+		}, []string{"upstream", "target", "cause"}),
+		events: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "cutover_events_total", Help: "Handshakes, accept errors and certificates, by outcome.",
+		}, []string{"kind", "outcome"}),
+	}
+	m.registry.MustRegister(m.requests, m.duration, m.failures, m.events,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// Handler answers with everything, in the Prometheus text format.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
+}
+
+// Request counts an answered request. version and upstream are empty where nothing was forwarded. A nil Metrics
+// counts nothing.
+func (m *Metrics) Request(version, upstream string, status int, took time.Duration) {
+	if m == nil {
+		return
+	}
+	m.requests.WithLabelValues(version, upstream, class(status)).Inc()
+	m.duration.WithLabelValues(version).Observe(took.Seconds())
+}
+
+// class returns "2xx" and so on; there are few.
+func class(status int) string {
+	if status < 100 || status > 599 {
+		return "other"
+	}
+	return strconv.Itoa(status/100) + "xx"
+}
+
+// Failure counts an attempt that a target did not answer.
+func (m *Metrics) Failure(upstream, target, cause string) {
+	if m != nil {
+		m.failures.WithLabelValues(upstream, target, cause).Inc()
+	}
+}
+
+// Event counts one of a kind's outcomes; both must come from a fixed set of words.
+func (m *Metrics) Event(kind, outcome string) {
+	if m != nil {
+		m.events.WithLabelValues(kind, outcome).Inc()
+	}
+}
+
+// Gauge adds a value that is asked for whenever somebody looks. name must be new.
+func (m *Metrics) Gauge(name, help string, value func() float64) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
+}
