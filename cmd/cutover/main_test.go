@@ -52,9 +52,8 @@ func scriptServe(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 0 {
 		ts.Fatalf("usage: serve")
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	ts.Check(err)
-	file, err := listener.(*net.TCPListener).File()
+	listener := listen(ts)
+	file, err := listener.File()
 	ts.Check(err)
 	ts.Check(listener.Close())
 	// LISTEN_PID must be the process's own id, which only the process that becomes it knows.
@@ -76,6 +75,12 @@ func scriptServe(ts *testscript.TestScript, neg bool, args []string) {
 	})
 	ts.Setenv("HTTP", listener.Addr().String())
 	ts.Check(waitForSocket(filepath.Join(ts.Getenv("CUTOVER_RUNTIME_DIR"), "admin.sock")))
+}
+
+func listen(ts *testscript.TestScript) *net.TCPListener {
+	listener, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	ts.Check(err)
+	return listener
 }
 
 func waitForSocket(path string) error {
@@ -101,8 +106,7 @@ func scriptBackend(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: backend VARIABLE")
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	ts.Check(err)
+	listener := listen(ts)
 	ts.Defer(func() { _ = listener.Close() })
 	ts.Setenv(args[0], listener.Addr().String())
 }

@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -187,7 +189,8 @@ func TestADrainingProcessIsNotReady(t *testing.T) {
 // overTCP serves s and returns its URL.
 func overTCP(t *testing.T, s *Server) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	var config net.ListenConfig
+	listener, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -234,6 +237,20 @@ func TestOverTCPOnlyHealthNeedsNoKey(t *testing.T) {
 		if code, body := ask(t, url+"/metrics", scheme+"secret-1"); code != http.StatusOK || body != "cutover_up 1\n" {
 			t.Errorf("/metrics with the key: %d %s", code, body)
 		}
+	}
+}
+
+func TestAnEditThatTheDatabaseCannotTakeIsNotTheEditorsFault(t *testing.T) {
+	folder := t.TempDir()
+	client := tester(t, &Server{Store: openStoreIn(t, folder)})
+	database := filepath.Join(folder, store.File)
+	if err := os.Rename(database, database+".moved"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := client.Edit(t.Context(), EditRequest{Edits: []store.Edit{rule(map[string]any{"host": "shop.example.com"})}})
+	var refused *Error
+	if !errors.As(err, &refused) || refused.Status != http.StatusServiceUnavailable || refused.Hint == "" || !strings.Contains(refused.Message, "nothing was changed") {
+		t.Errorf("got %+v, want a 503 that says that nothing was changed", err)
 	}
 }
 

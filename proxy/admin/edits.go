@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -27,7 +28,7 @@ func (s *Server) edit(w http.ResponseWriter, r *http.Request) error {
 	}
 	result, err := s.Store.Apply(r.Context(), authorOf(r.Context()), request.Edits, request.DryRun)
 	if err != nil {
-		return s.storeError(err)
+		return storeError(err)
 	}
 	if result.Rows == nil {
 		result.Rows = []map[string]any{}
@@ -36,19 +37,16 @@ func (s *Server) edit(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// storeError tells the caller in plain words if the database is what is wrong, and not the edit.
-func (s *Server) storeError(err error) error {
-	if errors.As(err, new(*store.EditError)) {
-		return err
-	}
-	health := s.Store.Health()
-	if health.Problem == "" {
+// storeError tells the caller why the rules take no edits, if it is not the edit that is wrong. What the store says of
+// the database is written for operators, and whoever gets here is one.
+func storeError(err error) error {
+	if errors.As(err, new(*store.EditError)) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return err
 	}
 	return &Error{
 		Status: http.StatusServiceUnavailable, cause: err,
-		Message: "nothing was changed: " + health.Problem,
-		Hint:    "the last good rules go on serving; 'cutover status' says when edits work again",
+		Message: "nothing was changed: " + err.Error(),
+		Hint:    "the last good rules go on serving; 'cutover status' shows when the database is well again",
 	}
 }
 

@@ -45,6 +45,12 @@ func serving(t *testing.T, s *Server, path string) (stop func()) {
 	return stop
 }
 
+func dial(t *testing.T, path string) (net.Conn, error) {
+	t.Helper()
+	var dialer net.Dialer
+	return dialer.DialContext(t.Context(), "unix", path)
+}
+
 func inode(path string) uint64 {
 	var stat syscall.Stat_t
 	if syscall.Lstat(path, &stat) != nil {
@@ -87,7 +93,7 @@ func TestTheSocketIsForItsOwnerAlone(t *testing.T) {
 func TestANewProcessTakesTheSocketOverWhileTheOldOneIsThere(t *testing.T) {
 	path := filepath.Join(socketDir(t), "admin.sock")
 	stopOld := serving(t, &Server{Store: openStore(t), Version: "old"}, path)
-	connected, err := net.Dial("unix", path)
+	connected, err := dial(t, path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +117,7 @@ func TestTheSocketOfADeadProcessIsReplaced(t *testing.T) {
 	path := filepath.Join(socketDir(t), "admin.sock")
 	stop := serving(t, &Server{}, path)
 	stop()
-	if _, err := net.Dial("unix", path); err == nil {
+	if _, err := dial(t, path); err == nil {
 		t.Fatal("the stopped server still answers")
 	}
 	serving(t, &Server{Store: openStore(t), Version: "next"}, path)
