@@ -11,6 +11,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"cutover/rules"
 	"cutover/rules/store"
@@ -41,7 +42,7 @@ func printTable(w io.Writer, heading []string, lines [][]string) error {
 // oneLine keeps what others wrote, such as notes, from breaking the table or from steering the terminal.
 func oneLine(text string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
+		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
 			return ' '
 		}
 		return r

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"strings"
 	"testing"
 )
 
@@ -37,4 +38,25 @@ func TestAPlaceThatCannotBeIsAUsageErrorWithAHint(t *testing.T) {
 			t.Errorf("parsePlace(%q): %v", given, err)
 		}
 	}
+}
+
+func FuzzAPlaceReadAgainIsTheSamePlace(f *testing.F) {
+	for _, seed := range []string{"shop.example.com", "bücher.example/größe", "*.example.com/a%2Fb", "*/ x", "https://a.b//c/../d;e", "[2001:db8::1]/a"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		first, err := parsePlace(text)
+		if err != nil {
+			return
+		}
+		if first.host == "" || first.path == "" || first.path[0] != '/' {
+			t.Fatalf("parsePlace(%q) = %q", text, first)
+		}
+		if strings.Contains(first.host, ":") {
+			return // an IPv6 address is written without brackets in rows
+		}
+		if second, err := parsePlace(first.String()); err != nil || second != first {
+			t.Errorf("parsePlace(%q) = %q, and that again %q, %v", text, first, second, err)
+		}
+	})
 }

@@ -86,9 +86,16 @@ func plainNumbers(row map[string]any) {
 	}
 }
 
+// maxHost is how many bytes a name of 253 characters (RFC 1035 §2.3.4) can have in UTF-8. To turn a longer one into
+// ASCII takes a time that grows with the square of its length.
+const maxHost = 4 * 253
+
 // NormalizePattern returns a row's host in the form that the rules have it: an exact name as rules.NormalizeHost
 // returns it, or a name after "*.", or "*".
 func NormalizePattern(host string) (string, error) {
+	if len(host) > maxHost {
+		return "", errors.New("it is longer than a host name can be")
+	}
 	if host == "*" {
 		return host, nil
 	}
