@@ -1,74 +1,84 @@
 package systemd
 
 import (
-	"context"
+	"log/slog"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// Notifier tells systemd how the process is doing (sd_notify(3)). Where nobody asked for it, it does nothing.
+// Notifier tells the service manager how the process does (sd_notify(3)). Where nobody listens, which is the case
+// without NOTIFY_SOCKET, all its methods do nothing. They never fail the caller: a message that could not be sent is
+// logged. It is safe for concurrent use.
 type Notifier struct {
-	send     func(state string)
-	interval time.Duration // of the watchdog; 0 means none
+	Log *slog.Logger // nil discards; set it before use
+
+	active   bool
+	send     func(state string) error
+	watchdog func() (time.Duration, error) // the interval that WatchdogSec= allows; 0 for no watchdog
 }
 
-// NewNotifier reads NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID.
+// NewNotifier returns a notifier for the environment that getenv shows, which is that of this process.
 func NewNotifier(getenv func(string) string) *Notifier {
-	n := &Notifier{send: func(state string) {
-		// A failed notification has no remedy: systemd times out and says so.
-		_, _ = daemon.SdNotify(false, state)
-	}}
-	if getenv("NOTIFY_SOCKET") == "" {
-		n.send = func(string) {}
+	return &Notifier{
+		active: getenv("NOTIFY_SOCKET") != "",
+		send: func(state string) error {
+			_, err := daemon.SdNotify(false, state)
+			return err
+		},
+		watchdog: func() (time.Duration, error) { return daemon.SdWatchdogEnabled(false) },
 	}
-	if microseconds, err := strconv.ParseInt(getenv("WATCHDOG_USEC"), 10, 64); err == nil && microseconds > 0 {
-		n.interval = time.Duration(microseconds) * time.Microsecond / 2
+}
+
+// Ready ends the start job: everything is loaded and the sockets are served. status is shown by systemctl status.
+func (n *Notifier) Ready(status string) { n.notify(daemon.SdNotifyReady, "STATUS="+oneLine(status)) }
+
+// Status changes the line that systemctl status shows.
+func (n *Notifier) Status(text string) { n.notify("STATUS=" + oneLine(text)) }
+
+// Stopping says that the process has begun to stop. From here on TimeoutStopSec= runs.
+func (n *Notifier) Stopping(text string) {
+	n.notify(daemon.SdNotifyStopping, "STATUS="+oneLine(text))
+}
+
+// ExtendTimeout asks for more time to start or stop, counted from now: to be repeated while long work makes progress.
+func (n *Notifier) ExtendTimeout(by time.Duration) {
+	n.notify("EXTEND_TIMEOUT_USEC=" + strconv.FormatInt(by.Microseconds(), 10))
+}
+
+// notify sends assignments, in one message so that they take effect together.
+func (n *Notifier) notify(assignments ...string) {
+	if !n.active {
+		return
 	}
-	return n
+	if err := n.send(strings.Join(assignments, "\n")); err != nil {
+		n.log().Warn("systemd could not be notified", slog.String("message", assignments[0]), slog.Any("error", err))
+	}
 }
 
-// Ready ends the start: 'systemctl start' returns. status is the line that 'systemctl status' shows.
-func (n *Notifier) Ready(status string) {
-	n.send(daemon.SdNotifyReady + "\nSTATUS=" + oneLine(status))
+func (n *Notifier) log() *slog.Logger {
+	if n.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return n.Log
 }
 
-// Status changes the line that 'systemctl status' shows.
-func (n *Notifier) Status(status string) { n.send("STATUS=" + oneLine(status)) }
+// maxStatus bounds a status line, in bytes; systemctl shows one line.
+const maxStatus = 512
 
-// Stopping says that the process is about to end.
-func (n *Notifier) Stopping(status string) {
-	n.send(daemon.SdNotifyStopping + "\nSTATUS=" + oneLine(status))
-}
-
+// oneLine makes text safe as a value: a line break in it would begin another assignment, such as MAINPID=, and
+// systemd refuses what is not UTF-8.
 func oneLine(text string) string {
-	line := []byte(text)
-	for i, c := range line {
-		if c == '\n' {
-			line[i] = ' '
-		}
+	if len(text) > maxStatus {
+		text = text[:maxStatus]
 	}
-	return string(line)
-}
-
-// RunWatchdog pings systemd at half of WatchdogSec= for as long as alive says so, until ctx ends. When the pings stop,
-// systemd restarts the service.
-func (n *Notifier) RunWatchdog(ctx context.Context, alive func() bool) error {
-	if n.interval == 0 {
-		<-ctx.Done()
-		return nil
-	}
-	ticker := time.NewTicker(n.interval)
-	defer ticker.Stop()
-	for {
-		if alive() {
-			n.send(daemon.SdNotifyWatchdog)
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-	}
+		return r
+	}, strings.ToValidUTF8(text, ""))
 }
