@@ -102,6 +102,9 @@ func (h *Handler) modify(e *exchange, r *http.Response) error {
 	if r.StatusCode == http.StatusSwitchingProtocols && r.Request.Header.Get("Upgrade") == "" {
 		return errForeignTunnel
 	}
+	if r.StatusCode == http.StatusSwitchingProtocols {
+		e.out.status = r.StatusCode // it is written past the recorder
+	}
 	r.Header.Del("Alt-Svc") // the target's own ports are not ours
 	h.decorate(r.Header, e)
 	return nil

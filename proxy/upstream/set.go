@@ -4,7 +4,6 @@ package upstream
 
 import (
 	"crypto/x509"
-	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -17,7 +16,6 @@ import (
 type Options struct {
 	Roots       *x509.CertPool // for https targets; nil means the system's
 	DialTimeout time.Duration  // 0 means 3 s
-	Log         *slog.Logger   // nil discards
 	// OnFailure is called for every attempt that a target did not answer; cause is as Cause returns it.
 	OnFailure func(upstream, target, cause string)
 }

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"cutover/proxy"
+	"cutover/rules/store"
+	"cutover/systemd"
+)
+
+// checkLine is one thing that 'serve --check' tested.
+type checkLine struct {
+	What string `json:"what"`
+	OK   bool   `json:"ok"`
+	Text string `json:"text"`
+}
+
+// runCheck tests what this binary needs in order to serve, and writes nothing.
+func runCheck(ctx context.Context, env *environment, c Config) error {
+	lines := []checkLine{
+		{"configuration", true, "read"},
+		checkRules(ctx, c),
+		checkFiles(c),
+		checkSockets(env),
+	}
+	if err := printCheck(env, lines); err != nil {
+		return err
+	}
+	for _, line := range lines {
+		if !line.OK {
+			return withHint(fmt.Errorf("check failed: %s: %s", line.What, line.Text), "mend it before deploying; what runs now is untouched")
+		}
+	}
+	return nil
+}
+
+func checked(what, text string, err error) checkLine {
+	if err != nil {
+		return checkLine{what, false, err.Error()}
+	}
+	return checkLine{what, true, text}
+}
+
+func checkRules(ctx context.Context, c Config) checkLine {
+	report, err := store.Check(ctx, c.StateDir)
+	return checked("rules", report.String(), err)
+}
+
+// checkFiles reads every file that the configuration names.
+func checkFiles(c Config) checkLine {
+	_, pages := proxy.LoadPages(c.ErrorPages)
+	_, roots := systemRootsAnd(c.UpstreamCA)
+	_, acme := rootsFrom(c.ACME.Root)
+	_, key := readOptional(c.ACME.AccountKey)
+	return checked("files", "readable", errors.Join(pages, roots, acme, key))
+}
+
+// checkSockets looks at the inherited sockets; run by hand there are none, and that is no mistake.
+func checkSockets(env *environment) checkLine {
+	if env.getenv("LISTEN_FDS") == "" {
+		return checkLine{"sockets", true, "none inherited: not tested"}
+	}
+	sockets, err := systemd.Inherit(systemd.InheritOptions{})
+	return checked("sockets", fmt.Sprint(sockets.Describe()), err)
+}
+
+func printCheck(env *environment, lines []checkLine) error {
+	if env.output == "json" {
+		return printJSON(env, lines)
+	}
+	for _, line := range lines {
+		mark := "ok  "
+		if !line.OK {
+			mark = "FAIL"
+		}
+		if _, err := fmt.Fprintf(env.stdout, "%s %s: %s\n", mark, line.What, line.Text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// adminSocket is where the daemon and the CLI meet.
+func adminSocket(c Config) string { return filepath.Join(c.RuntimeDir, "admin.sock") }

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"cutover/proxy/admin"
+	"cutover/rules"
+	"cutover/systemd"
+	"cutover/tlsbridge"
+)
+
+func (d *daemon) openAdmin() error {
+	keys := &admin.Keys{Path: d.config.AdminKeys}
+	if len(d.sockets[systemd.Admin]) > 0 {
+		if err := keys.Check(); err != nil {
+			return fmt.Errorf("admin_keys: %w", err)
+		}
+	}
+	d.admin = &admin.Server{
+		Store: d.store, Decide: func(r *http.Request) rules.Decision { return d.handler.Decide(r) },
+		Status: d.parts, Ready: d.ready, Metrics: d.metrics.Handler(), Keys: keys, Log: d.log, Version: version,
+	}
+	return nil
+}
+
+// serveAdmin answers the API on the unix socket and, where systemd hands one over, on TCP.
+func (d *daemon) serveAdmin(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return d.admin.ServeUnix(ctx, adminSocket(d.config)) })
+	for _, listener := range d.sockets[systemd.Admin] {
+		group.Go(func() error { return d.admin.ServeTCP(ctx, listener) })
+	}
+	return group.Wait()
+}
+
+var errDraining = errors.New("the process is stopping and finishes what is open")
+
+func (d *daemon) ready() error {
+	if d.frontend.Draining() {
+		return errDraining
+	}
+	return nil
+}
+
+// alive is asked by the watchdog: the owner of the rules must still answer.
+func (d *daemon) alive() bool { return d.store.Alive() }
+
+// keepStatus keeps the text that 'systemctl status' shows.
+func (d *daemon) keepStatus(ctx context.Context) error {
+	ticker := time.NewTicker(5 * time.Second)
+	defer ticker.Stop()
+	last := ""
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		if text := d.summary(); text != last && !d.frontend.Draining() {
+			d.notifier.Status(text)
+			last = text
+		}
+	}
+}
+
+// summary says in a line how the process is doing; what is wrong comes first.
+func (d *daemon) summary() string {
+	counts := d.store.Load().Counts()
+	text := fmt.Sprintf("%d rules, %d redirects, %d connections", counts.Rules, counts.Redirects, d.frontend.Stats().Open)
+	if problems := len(d.store.Snapshot().Problems); problems > 0 {
+		text = fmt.Sprintf("%d rows are not served as written (cutover status); %s", problems, text)
+	}
+	if problem := d.store.Health().Problem; problem != "" {
+		text = problem + "; " + text
+	}
+	return text
+}
+
+// parts is what 'cutover status' shows beside the rules.
+func (d *daemon) parts() admin.Parts {
+	stats, certificates := d.frontend.Stats(), d.certificates.Status()
+	return admin.Parts{
+		StartedAt: d.started,
+		Sockets:   d.sockets.Describe(),
+		Connections: &admin.ConnectionStatus{
+			Open: stats.Open, Active: stats.Active, Idle: stats.Idle, Handshaking: d.handshakes(), Requests: stats.Requests, Tunnels: stats.Tunnels,
+		},
+		Certificates: &admin.CertificateStatus{
+			Issuer: certificates.Issuer, Stored: certificates.Stored, InFlight: certificates.InFlight, BackedOff: backedOff(certificates.BackedOff),
+		},
+		Upstreams: d.upstreamParts(),
+	}
+}
+
+func backedOff(attempts []tlsbridge.Attempt) []admin.BackedOffStatus {
+	list := make([]admin.BackedOffStatus, len(attempts))
+	for i, a := range attempts {
+		list[i] = admin.BackedOffStatus{Name: a.Name, Failures: a.Failures, Next: a.Next, Error: a.Error}
+	}
+	return list
+}
+
+// upstreamParts shows every upstream that the rules have, with counts where it was used.
+func (d *daemon) upstreamParts() []admin.UpstreamStatus {
+	for _, u := range d.store.Load().Upstreams() {
+		d.upstreams.For(u)
+	}
+	d.upstreams.Keep(d.store.Load().Upstreams())
+	used := d.upstreams.Status()
+	list := make([]admin.UpstreamStatus, len(used))
+	for i, u := range used {
+		list[i] = admin.UpstreamStatus{Name: u.Name, Targets: make([]admin.TargetStatus, len(u.Targets))}
+		for j, t := range u.Targets {
+			list[i].Targets[j] = admin.TargetStatus{
+				URL: t.URL, State: t.State, Weight: t.Weight, InFlight: t.InFlight, Requests: t.Requests, Failures: t.Failures, LastError: t.LastError,
+			}
+		}
+	}
+	return list
+}

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+
+	"cutover/proxy"
+	"cutover/proxy/frontend"
+	"cutover/proxy/upstream"
+	"cutover/rules/store/observed"
+	"cutover/systemd"
+	"cutover/tlsbridge"
+)
+
+// openCertificates makes the certificates' keeper, told of the ports that we answer on so that it opens none.
+func (d *daemon) openCertificates(context.Context) error {
+	options := tlsbridge.CertificateOptions{
+		Dir:       filepath.Join(d.config.StateDir, "certs"),
+		Directory: d.config.ACME.Directory,
+		Email:     d.config.ACME.Email,
+		Issuer:    d.config.ACME.Issuer,
+		Allowed:   func(name string) bool { return d.store.Load().Allows(name) },
+		Attempts:  attempts{d.observed},
+		Log:       d.log,
+		OnEvent:   d.countCertificateEvent,
+	}
+	options.HTTPPort, _ = port(d.sockets[systemd.HTTP])
+	options.TLSPort, options.ListenHost = port(d.sockets[systemd.HTTPS])
+	var err error
+	if options.Root, err = rootsFrom(d.config.ACME.Root); err != nil {
+		return fmt.Errorf("acme.root: %w", err)
+	}
+	if options.AccountKeyPEM, err = readOptional(d.config.ACME.AccountKey); err != nil {
+		return fmt.Errorf("acme.account_key: %w", err)
+	}
+	d.certificates, err = tlsbridge.NewCertificates(options)
+	return err
+}
+
+// port returns the port of the first of some listeners, and its address unless that is a wildcard; 0 for none.
+func port(listeners []net.Listener) (number int, host string) {
+	for _, listener := range listeners {
+		if address, ok := listener.Addr().(*net.TCPAddr); ok {
+			if !address.IP.IsUnspecified() {
+				host = address.IP.String()
+			}
+			return address.Port, host
+		}
+	}
+	return 0, ""
+}
+
+// rootsFrom reads a PEM file; without one it returns nil, which stands for the system's roots.
+func rootsFrom(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, withHint(fmt.Errorf("%s holds no certificate", file), "it must be PEM: -----BEGIN CERTIFICATE-----")
+	}
+	return pool, nil
+}
+
+// systemRootsAnd returns the system's roots and those of a PEM file.
+func systemRootsAnd(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		return nil, err
+	}
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, withHint(fmt.Errorf("%s holds no certificate", file), "it must be PEM: -----BEGIN CERTIFICATE-----")
+	}
+	return pool, nil
+}
+
+func readOptional(file string) (string, error) {
+	if file == "" {
+		return "", nil
+	}
+	data, err := os.ReadFile(file)
+	return string(data), err
+}
+
+func (d *daemon) openHandler(accessLines io.Writer) error {
+	visitors, err := proxy.LoadVisitors(filepath.Join(d.config.StateDir, "visitor.key"))
+	if err != nil {
+		return fmt.Errorf("visitor key: %w", err)
+	}
+	pages, err := proxy.LoadPages(d.config.ErrorPages)
+	if err != nil {
+		return fmt.Errorf("error_pages: %w", err)
+	}
+	roots, err := systemRootsAnd(d.config.UpstreamCA)
+	if err != nil {
+		return fmt.Errorf("upstream_ca: %w", err)
+	}
+	d.access = proxy.NewAccessLog(accessLines, accessOptions(d.config))
+	d.upstreams = upstream.NewSet(upstream.Options{Roots: roots, OnFailure: d.metrics.Failure})
+	d.handler = &proxy.Handler{
+		Views: d.store, Upstreams: d.upstreams, Visitors: visitors, Trusted: d.config.TrustedProxies,
+		CertificateReady: d.certificates.Ready, PrepareCertificate: d.certificates.Prepare,
+		Pages: pages, Access: d.access, Metrics: d.metrics, Log: d.log, Instance: instance(),
+	}
+	d.frontend = frontend.New(frontend.Options{Handler: d.certificates.HTTPChallenge(d.handler), Arriving: d.handshakes, Log: d.log})
+	return nil
+}
+
+func accessOptions(c Config) proxy.AccessOptions {
+	return proxy.AccessOptions{Off: c.AccessLog == "off", Text: c.LogFormat == "text", Sample: c.AccessSample}
+}
+
+// openAcceptors puts an accept loop on every socket: clear text straight to its sink, TLS through the handshake.
+func (d *daemon) openAcceptors() {
+	for _, listener := range d.sockets[systemd.HTTP] {
+		d.addAcceptor(listener, d.frontend.Plain().ServeConn)
+	}
+	if len(d.sockets[systemd.HTTPS]) == 0 {
+		return
+	}
+	http1 := d.frontend.HTTP1()
+	d.handshaker = &tlsbridge.Handshaker{
+		Config: d.certificates.TLSConfig(),
+		Sinks:  map[string]tlsbridge.Sink{"": http1, "http/1.1": http1, "h2": d.frontend.HTTP2()},
+		Log:    d.log, OnResult: d.countHandshake,
+	}
+	for _, listener := range d.sockets[systemd.HTTPS] {
+		d.addAcceptor(listener, d.handshaker.Handle)
+	}
+}
+
+func (d *daemon) addAcceptor(listener net.Listener, handle func(net.Conn)) {
+	d.acceptors = append(d.acceptors, &tlsbridge.Acceptor{Listener: listener, Handle: handle, Log: d.log, OnError: d.countAcceptError})
+}
+
+// attempts lets the certificates keep their back-off in observed.db.
+type attempts struct{ db *observed.DB }
+
+func (a attempts) Attempts(ctx context.Context) ([]tlsbridge.Attempt, error) {
+	rows, err := a.db.Attempts(ctx)
+	list := make([]tlsbridge.Attempt, len(rows))
+	for i, row := range rows {
+		list[i] = tlsbridge.Attempt(row)
+	}
+	return list, err
+}
+
+func (a attempts) SaveAttempt(ctx context.Context, attempt tlsbridge.Attempt) error {
+	return a.db.SaveAttempt(ctx, observed.Attempt(attempt))
+}
+
+func (a attempts) DeleteAttempt(ctx context.Context, name string) error {
+	return a.db.DeleteAttempt(ctx, name)
+}

@@ -1,0 +1,255 @@
+package tlsbridge
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/certmagic"
+	"github.com/mholt/acmez/v3"
+	"go.uber.org/zap"
+)
+
+// The values of CertificateOptions.Issuer.
+const (
+	IssuerACME  = "acme"
+	IssuerLocal = "local" // a CA of our own, for development
+	IssuerOff   = "off"   // stored certificates only
+)
+
+// CertificateOptions says where certificates come from, and who may have one.
+type CertificateOptions struct {
+	Dir           string         // of certificates, accounts and keys
+	Issuer        string         // IssuerACME, IssuerLocal or IssuerOff; empty means IssuerACME
+	Directory     string         // URL of the ACME directory; empty means Let's Encrypt
+	Root          *x509.CertPool // for the CA's own https; nil means the system's
+	Email         string         // of the ACME account; may be empty
+	AccountKeyPEM string         // of an existing ACME account; empty means one of our own
+	// HTTPPort and TLSPort are the ports of the inherited sockets, where the CA's challenges are answered; 0 switches
+	// the challenge off. ListenHost is the sockets' address if they are not on a wildcard. certmagic then finds the
+	// ports taken and answered, and opens none.
+	HTTPPort, TLSPort int
+	ListenHost        string
+	// Allowed is the gate: it reports whether a name, in normal form, may have a certificate. It is asked at every
+	// handshake, so it must be quick.
+	Allowed     func(name string) bool
+	Attempts    AttemptStore  // keeps failures across restarts; nil keeps them in memory
+	MaxInFlight int           // certificates being issued at once; 0 means 20
+	RenewEvery  time.Duration // between looks for certificates to renew; 0 means 10 minutes
+	Log         *slog.Logger  // nil discards
+	// OnEvent is told "issued", "failed" or "busy" with the name; may be nil.
+	OnEvent func(event, name string, err error)
+}
+
+// Certificates keeps the certificates: it issues them on demand for names that are allowed, holds names back that
+// failed, and renews in the background.
+type Certificates struct {
+	options    CertificateOptions
+	storage    *certmagic.FileStorage
+	cache      *certmagic.Cache
+	front      *certmagic.Config // for handshakes: issues on demand, fails fast
+	background *certmagic.Config // renews: a configuration that issues on demand does not
+	challenges *certmagic.ACMEIssuer
+	issuerKeys []string
+	back       *backOff
+	tickets    *tickets
+	tls        *tls.Config
+	slots      chan struct{} // holds one for each certificate being issued
+
+	work sync.WaitGroup // Prepare's goroutines
+	mu   sync.Mutex
+	busy map[string]bool // names that Prepare is at
+	base context.Context // ends with Run; nil before
+}
+
+var (
+	errBusy       = errors.New("too many certificates are being issued at once")
+	errNotAllowed = errors.New("no rule names this host exactly")
+)
+
+// NewCertificates reads the keys in Dir, making them if they are missing. Nothing is issued or renewed before Run.
+func NewCertificates(o CertificateOptions) (*Certificates, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Issuer == "" {
+		o.Issuer = IssuerACME
+	}
+	if o.MaxInFlight <= 0 {
+		o.MaxInFlight = 20
+	}
+	ring, err := openTickets(filepath.Join(o.Dir, "tickets.json"), o.Log)
+	if err != nil {
+		return nil, err
+	}
+	c := &Certificates{
+		options: o, storage: &certmagic.FileStorage{Path: o.Dir}, tickets: ring, slots: make(chan struct{}, o.MaxInFlight),
+		back: loadBackOff(context.Background(), o.Attempts, o.Log), busy: map[string]bool{},
+	}
+	if err := c.configure(); err != nil {
+		return nil, err
+	}
+	c.tls = c.newTLSConfig()
+	ring.apply(c.tls)
+	return c, nil
+}
+
+// configure makes the two configurations on one cache.
+func (c *Certificates) configure() error {
+	logger := zap.New(slogCore{c.options.Log})
+	c.cache = certmagic.NewCache(certmagic.CacheOptions{
+		Capacity: 10_000, RenewCheckInterval: c.options.RenewEvery, Logger: logger,
+		GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) { return c.background, nil },
+	})
+	newConfig := func(onDemand *certmagic.OnDemandConfig) *certmagic.Config {
+		return certmagic.New(c.cache, certmagic.Config{Storage: c.storage, OnDemand: onDemand, Logger: logger, DisableStorageCheck: true})
+	}
+	c.background = newConfig(nil)
+	c.front = newConfig(&certmagic.OnDemandConfig{DecisionFunc: func(_ context.Context, name string) error {
+		if !c.options.Allowed(name) {
+			return errNotAllowed
+		}
+		return nil
+	}})
+	switch c.options.Issuer {
+	case IssuerACME:
+		c.useACME(logger)
+		return nil
+	case IssuerLocal:
+		return c.useLocal()
+	case IssuerOff:
+		c.useNone()
+		return nil
+	}
+	c.cache.Stop()
+	return fmt.Errorf("there is no issuer %q: it must be acme, local or off", c.options.Issuer)
+}
+
+// acmeTemplate tells certmagic of our ports, which keeps it from opening its own.
+func (c *Certificates) acmeTemplate(logger *zap.Logger) certmagic.ACMEIssuer {
+	o := c.options
+	return certmagic.ACMEIssuer{
+		CA: o.Directory, Email: o.Email, AccountKeyPEM: o.AccountKeyPEM, Agreed: true, TrustedRoots: o.Root,
+		ListenHost: o.ListenHost, AltHTTPPort: o.HTTPPort, AltTLSALPNPort: o.TLSPort,
+		DisableHTTPChallenge: o.HTTPPort == 0, DisableTLSALPNChallenge: o.TLSPort == 0, Logger: logger,
+	}
+}
+
+func (c *Certificates) useACME(logger *zap.Logger) {
+	front := certmagic.NewACMEIssuer(c.front, c.acmeTemplate(logger))
+	c.front.Issuers = []certmagic.Issuer{acmeIssuer{front, &gate{c, true}}}
+	background := certmagic.NewACMEIssuer(c.background, c.acmeTemplate(logger))
+	c.background.Issuers = []certmagic.Issuer{acmeIssuer{background, &gate{c, false}}}
+	c.challenges = front
+	c.issuerKeys = []string{front.IssuerKey()}
+}
+
+func (c *Certificates) useLocal() error {
+	ca, err := openLocalCA(filepath.Join(c.options.Dir, "local"))
+	if err != nil {
+		c.cache.Stop()
+		return fmt.Errorf("local CA: %w", err)
+	}
+	c.front.Issuers = []certmagic.Issuer{localIssuer{ca, &gate{c, true}}}
+	c.background.Issuers = []certmagic.Issuer{localIssuer{ca, &gate{c, false}}}
+	c.issuerKeys = []string{localIssuerKey}
+	return nil
+}
+
+// useNone keeps the issuer that stored certificates are filed under, and lets it issue nothing.
+func (c *Certificates) useNone() {
+	named := certmagic.NewACMEIssuer(c.front, certmagic.ACMEIssuer{CA: c.options.Directory})
+	none := noIssuer{named.IssuerKey()}
+	c.front.Issuers = []certmagic.Issuer{none, noIssuer{localIssuerKey}}
+	c.background.Issuers = c.front.Issuers
+	c.issuerKeys = []string{none.key, localIssuerKey}
+}
+
+// TLSConfig returns the configuration of the https sockets: TLS 1.2 with authenticated ciphers alone, and 1.3; curves
+// are Go's own choice, X25519MLKEM768 first. It is the same one at each call, and must not be cloned: its ticket keys
+// change as time goes by.
+func (c *Certificates) TLSConfig() *tls.Config { return c.tls }
+
+func (c *Certificates) newTLSConfig() *tls.Config {
+	return &tls.Config{
+		GetCertificate:     c.getCertificate,
+		GetConfigForClient: HelloArrived,
+		NextProtos:         []string{"h2", "http/1.1", acmez.ACMETLS1Protocol},
+		MinVersion:         tls.VersionTLS12,
+		CipherSuites: []uint16{
+			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+			tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+		},
+	}
+}
+
+// getCertificate is the gate. It returns nothing for a name that may have no certificate, or that must wait after a
+// failure: the client gets unrecognized_name at once, and neither storage nor certmagic is asked.
+func (c *Certificates) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
+	if !c.options.Allowed(name) {
+		return nil, nil
+	}
+	if isChallenge(hello) || c.Ready(name) {
+		return c.front.GetCertificate(hello)
+	}
+	if _, waits := c.back.holds(name); waits || c.options.Issuer == IssuerOff {
+		return nil, nil
+	}
+	release, err := c.takeSlot(name)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	issuing(hello.Context())
+	return c.front.GetCertificate(hello)
+}
+
+func isChallenge(hello *tls.ClientHelloInfo) bool {
+	return len(hello.SupportedProtos) == 1 && hello.SupportedProtos[0] == acmez.ACMETLS1Protocol
+}
+
+func (c *Certificates) takeSlot(name string) (release func(), err error) {
+	select {
+	case c.slots <- struct{}{}:
+		return func() { <-c.slots }, nil
+	default:
+		c.event("busy", name, errBusy)
+		return nil, errBusy
+	}
+}
+
+func (c *Certificates) event(event, name string, err error) {
+	if c.options.OnEvent != nil {
+		c.options.OnEvent(event, name, err)
+	}
+}
+
+// HTTPChallenge answers the CA's HTTP-01 requests for names that are allowed, and passes everything else on: an unknown
+// token may be the v1 service's own.
+func (c *Certificates) HTTPChallenge(next http.Handler) http.Handler {
+	if c.challenges == nil {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if certmagic.LooksLikeHTTPChallenge(r) && c.options.Allowed(hostOf(r)) && c.challenges.HandleHTTPChallenge(w, r) {
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// hostOf returns the host of a request in lower case, without port.
+func hostOf(r *http.Request) string {
+	host, _, _ := strings.Cut(strings.ToLower(r.Host), ":")
+	return strings.TrimSuffix(host, ".")
+}

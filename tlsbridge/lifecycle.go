@@ -1,0 +1,154 @@
+package tlsbridge
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"github.com/caddyserver/certmagic"
+)
+
+const cleanEvery = 24 * time.Hour
+
+// Run renews, rotates ticket keys and cleans the storage until ctx ends; then it waits for what is being issued, gives
+// back certmagic's locks and stops the cache.
+func (c *Certificates) Run(ctx context.Context) error {
+	c.mu.Lock()
+	c.base = ctx
+	c.mu.Unlock()
+	rotate := time.NewTicker(ticketLook)
+	defer rotate.Stop()
+	clean := time.NewTicker(cleanEvery)
+	defer clean.Stop()
+	for {
+		select {
+		case <-rotate.C:
+			c.tickets.refresh(c.tls, time.Now())
+		case <-clean.C:
+			c.clean(ctx)
+		case <-ctx.Done():
+			c.stop()
+			return nil
+		}
+	}
+}
+
+func (c *Certificates) stop() {
+	c.mu.Lock()
+	c.base = nil // nothing new is prepared
+	c.mu.Unlock()
+	c.work.Wait()
+	c.cache.Stop()
+	certmagic.CleanUpOwnLocks(context.Background(), c.background.Logger)
+}
+
+func (c *Certificates) clean(ctx context.Context) {
+	err := certmagic.CleanStorage(ctx, c.storage, certmagic.CleanStorageOptions{
+		Logger: c.background.Logger, ExpiredCerts: true, ExpiredCertGracePeriod: 30 * 24 * time.Hour, OCSPStaples: true, Interval: cleanEvery,
+	})
+	if err != nil {
+		c.options.Log.Warn("the certificate storage could not be cleaned", slog.Any("error", err))
+	}
+}
+
+// Close stops what NewCertificates began, where Run was never called.
+func (c *Certificates) Close() { c.cache.Stop() }
+
+// Warm loads the stored certificates of names, so that the first visitors after a start do not wait for the disk, and
+// sees to it that they are renewed. Names without one are left for their first visitor.
+func (c *Certificates) Warm(ctx context.Context, names []string) {
+	for _, name := range names {
+		if !c.stored(name) || ctx.Err() != nil {
+			continue
+		}
+		if _, err := c.background.CacheManagedCertificate(ctx, name); err != nil {
+			c.options.Log.Warn("a stored certificate cannot be loaded", slog.String("name", name), slog.Any("error", err))
+		}
+	}
+}
+
+// Ready reports whether a certificate for name can be served: it is in memory or stored.
+func (c *Certificates) Ready(name string) bool {
+	return len(c.cache.AllMatchingCertificates(name)) > 0 || c.stored(name)
+}
+
+func (c *Certificates) stored(name string) bool {
+	for _, key := range c.issuerKeys {
+		if c.storage.Exists(context.Background(), certmagic.StorageKeys.SiteCert(key, name)) {
+			return true
+		}
+	}
+	return false
+}
+
+// Prepare asks for a name's certificate in the background, if it is allowed, has none and need not wait. It returns at
+// once; asking again meanwhile does nothing.
+func (c *Certificates) Prepare(name string) {
+	if !c.options.Allowed(name) || c.Ready(name) || c.options.Issuer == IssuerOff {
+		return
+	}
+	if _, waits := c.back.holds(name); waits {
+		return
+	}
+	ctx, begun := c.begin(name)
+	if !begun {
+		return
+	}
+	go func() {
+		defer c.done(name)
+		if err := c.front.ObtainCertAsync(ctx, name); err != nil {
+			c.options.Log.Debug("a certificate was not prepared", slog.String("name", name), slog.Any("error", err))
+			return
+		}
+		c.Warm(ctx, []string{name})
+	}()
+}
+
+// begin notes that a name is being prepared; false if it is already, if too many are, or if nothing runs.
+func (c *Certificates) begin(name string) (context.Context, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.base == nil || c.busy[name] {
+		return nil, false
+	}
+	select {
+	case c.slots <- struct{}{}:
+	default:
+		return nil, false
+	}
+	c.busy[name] = true
+	c.work.Add(1)
+	return c.base, true
+}
+
+func (c *Certificates) done(name string) {
+	c.mu.Lock()
+	delete(c.busy, name)
+	c.mu.Unlock()
+	<-c.slots
+	c.work.Done()
+}
+
+// Retry forgets that a name failed, so that the next request may try at once.
+func (c *Certificates) Retry(ctx context.Context, name string) error { return c.back.forget(ctx, name) }
+
+// CertificateStatus says how the certificates are.
+type CertificateStatus struct {
+	Issuer    string
+	Stored    int // for names of any kind
+	InFlight  int
+	BackedOff []Attempt // names that wait after a failure
+}
+
+// Status says how the certificates are.
+func (c *Certificates) Status() CertificateStatus {
+	s := CertificateStatus{Issuer: c.options.Issuer, InFlight: len(c.slots), BackedOff: c.back.waiting()}
+	for _, key := range c.issuerKeys {
+		files, err := filepath.Glob(filepath.Join(c.options.Dir, certmagic.StorageKeys.CertsPrefix(key), "*", "*.crt"))
+		if err == nil {
+			s.Stored += len(files)
+		}
+	}
+	return s
+}
