@@ -4,10 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -30,6 +35,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"serve":   scriptServe,
 			"backend": scriptBackend,
+			"get":     scriptGet,
 			"holds":   scriptHolds,
 		},
 	})
@@ -101,14 +107,32 @@ func waitForSocket(path string) error {
 	}
 }
 
-// scriptBackend listens on loopback, for a target that is really there, and puts its address into a variable.
+// scriptBackend serves HTTP on loopback: each answer is the word given. A variable gets its address.
 func scriptBackend(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: backend VARIABLE")
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: backend VARIABLE WORD")
 	}
-	listener := listen(ts)
-	ts.Defer(func() { _ = listener.Close() })
-	ts.Setenv(args[0], listener.Addr().String())
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, args[1]) }))
+	ts.Defer(server.Close)
+	ts.Setenv(args[0], server.URL)
+}
+
+// scriptGet makes a request to the daemon as a visitor would, and compares status and body with what is wanted.
+func scriptGet(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: get HOST/PATH STATUS BODY")
+	}
+	host, path, _ := strings.Cut(args[0], "/")
+	request, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "http://"+ts.Getenv("HTTP")+"/"+path, nil)
+	ts.Check(err)
+	request.Host = host
+	response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
+	ts.Check(err)
+	body, err := io.ReadAll(response.Body)
+	ts.Check(errors.Join(err, response.Body.Close()))
+	if strconv.Itoa(response.StatusCode) != args[1] || !strings.Contains(string(body), args[2]) {
+		ts.Fatalf("got %d %s", response.StatusCode, body)
+	}
 }
 
 // scriptHolds opens the rules as a process would that does not answer on the admin socket.
