@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
-	"net/http"
 	"sync"
 	"time"
 )
@@ -113,7 +112,7 @@ func (a *AccessLog) write(e *exchange, status int, took time.Duration) {
 		slog.Float64("seconds", took.Seconds()), slog.String("reason", string(d.Reason)),
 	)
 	attrs = appendDecision(attrs, e)
-	if e.cause != nil && e.cause != http.ErrAbortHandler {
+	if e.cause != nil {
 		attrs = append(attrs, slog.String("error", e.cause.Error()))
 	}
 	a.lines.LogAttrs(context.Background(), slog.LevelInfo, "request", attrs...)

@@ -67,7 +67,8 @@ type Certificates struct {
 	work sync.WaitGroup // Prepare's goroutines
 	mu   sync.Mutex
 	busy map[string]bool // names that Prepare is at
-	base context.Context // ends with Run; nil before
+	// base makes contexts that end with Run; nil while Run does not run.
+	base func() context.Context
 }
 
 var (

@@ -15,7 +15,7 @@ const cleanEvery = 24 * time.Hour
 // back certmagic's locks and stops the cache.
 func (c *Certificates) Run(ctx context.Context) error {
 	c.mu.Lock()
-	c.base = ctx
+	c.base = func() context.Context { return ctx }
 	c.mu.Unlock()
 	rotate := time.NewTicker(ticketLook)
 	defer rotate.Stop()
@@ -119,7 +119,7 @@ func (c *Certificates) begin(name string) (context.Context, bool) {
 	}
 	c.busy[name] = true
 	c.work.Add(1)
-	return c.base, true
+	return c.base(), true
 }
 
 func (c *Certificates) done(name string) {

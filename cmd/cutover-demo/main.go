@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -62,6 +63,8 @@ func serve(ctx context.Context, address string, handler http.Handler) error {
 	case <-ctx.Done():
 	}
 	closed := server.Close()
-	<-done
+	if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
 	return closed
 }

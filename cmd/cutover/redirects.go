@@ -122,7 +122,7 @@ func newRedirectsSetCommand(env *environment) *cobra.Command {
 			})
 		},
 	}
-	f.rowFlags.add(cmd)
+	f.add(cmd)
 	flags := cmd.Flags()
 	flags.IntVar(&f.status, "status", 0, "301, 302, 307 or 308; or 410 for content that is gone")
 	flags.BoolVar(&f.keepPath, "keep-path", false, "append what follows PATH to the path of TO_URL")

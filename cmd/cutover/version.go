@@ -11,7 +11,7 @@ import (
 )
 
 // version is set by scripts/build.sh: the release's timestamp and commit. The linker can only set a variable.
-var version = "dev" //nolint:gochecknoglobals // see above
+var version = "dev"
 
 // build describes the program.
 type build struct {

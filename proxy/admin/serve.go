@@ -65,7 +65,9 @@ func serve(ctx context.Context, server *http.Server, listener net.Listener) erro
 	if err != nil {
 		err = errors.Join(err, server.Close())
 	}
-	<-failed
+	if ended := <-failed; !errors.Is(ended, http.ErrServerClosed) {
+		err = errors.Join(err, ended)
+	}
 	return err
 }
 

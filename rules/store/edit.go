@@ -149,7 +149,7 @@ func (t table) get(ctx context.Context, q queryer, name Table, rowid int64) (obj
 // assignments returns the columns that an edit sets, in the table's order, and their values for SQLite.
 func (t table) assignments(row map[string]any) (columns []string, values []any, err error) {
 	for name := range row {
-		if !slices.Contains(t.columns, name) && !(name == "id" && t.hasID) {
+		if !slices.Contains(t.columns, name) && (name != "id" || !t.hasID) {
 			return nil, nil, fmt.Errorf("there is no column %q that can be set; there are %s", name, strings.Join(t.columns, ", "))
 		}
 	}
