@@ -49,6 +49,7 @@ func setUpScript(env *testscript.Env) error {
 	env.Setenv("CUTOVER_RUNTIME_DIR", runtime)
 	env.Setenv("CUTOVER_CONFIG", config)
 	env.Setenv("CUTOVER_ACME_ISSUER", "off")
+	env.Setenv("GORACE", "atexit_sleep_ms=0") // a program with the race detector else lingers for a second
 	return errors.Join(os.Mkdir(state, 0o700), os.Mkdir(runtime, 0o700), os.WriteFile(config, nil, 0o600))
 }
 
