@@ -3,59 +3,53 @@ package frontend
 import (
 	"context"
 	"errors"
-	"net"
+	"fmt"
 	"net/http"
-	"slices"
+	"sync"
 	"time"
 )
 
 const (
-	lookEvery = 20 * time.Millisecond // while draining
-	newGrace  = 5 * time.Second       // for a connection on which nothing has come
+	lookEvery  = 20 * time.Millisecond  // while draining
+	tellAgain  = 250 * time.Millisecond // HTTP/2 connections that had no request yet when the others were told
+	warnAtMost = 3                      // times GoAwayDelay: then a client that could not be warned waits no longer
 )
 
-// Drain ends service without losing a request; the accept loops must be paused before. HTTP/1.1 answers say
-// "Connection: close", HTTP/2 is warned with GOAWAY and told GoAwayDelay later, idle connections are closed after
-// IdleGrace, the oldest first, tunnels after TunnelGrace. It returns as soon as nothing is left; when ctx ends first, it
-// closes the rest and returns ctx's error. Run goes on until its own context ends.
+// Drain ends service without losing a request. The accept loops must be paused before; what still arrives is served.
+//
+// HTTP/1.1 answers say "Connection: close". HTTP/2 is warned with GOAWAY(2^31-1), and told GoAwayDelay later. A
+// connection that has not sent anything, or nothing more, is closed after IdleGrace; as soon as a client has begun to speak
+// it gets its answer. Tunnels are closed when nothing else is left, but not before TunnelGrace.
+//
+// It returns nil as soon as all has ended. When ctx ends first, it cuts the rest and returns an error that says what and
+// wraps ctx's. In both cases the server takes no more connections. Run goes on until its own context ends.
 func (s *Server) Drain(ctx context.Context) error {
-	began := time.Now()
+	d := &drain{server: s, began: time.Now()}
+	defer d.closing.Wait()
 	s.draining.Store(true)
-	s.announce()
-	told := make(chan error, 1)
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
-	telling := false
 	for {
-		if since := time.Since(began); !telling && since >= orDefault(s.options.GoAwayDelay, time.Second) {
-			telling = true
-			go func() { told <- s.http2.server.Shutdown(ctx) }()
-		}
-		s.closeDue(time.Since(began))
-		if s.empty() {
-			break
+		d.step(time.Now())
+		if s.empty() && s.arriving() == 0 {
+			return s.shutdown(ctx)
 		}
 		select {
 		case <-ctx.Done():
-			s.closeAll()
-			return errors.Join(ctx.Err(), wait(told, telling))
+			return s.cutAll(ctx)
 		case <-ticker.C:
 		}
 	}
-	return errors.Join(s.shutdown(ctx), wait(told, telling))
 }
 
-func wait(told <-chan error, telling bool) error {
-	if !telling {
-		return nil
+func (s *Server) arriving() int {
+	if s.options.Arriving == nil {
+		return 0
 	}
-	if err := <-told; err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, context.DeadlineExceeded) {
-		return err
-	}
-	return nil
+	return s.options.Arriving()
 }
 
-// shutdown comes last: net/http drops a request that it has read when it sees that it shuts down.
+// shutdown ends the roles; nothing is open any more.
 func (s *Server) shutdown(ctx context.Context) error {
 	var problems []error
 	for _, r := range s.roles() {
@@ -64,57 +58,89 @@ func (s *Server) shutdown(ctx context.Context) error {
 	return errors.Join(problems...)
 }
 
-func (s *Server) empty() bool {
-	if s.options.Arriving != nil && s.options.Arriving() > 0 {
+func (s *Server) cutAll(ctx context.Context) error {
+	stats := s.Stats()
+	s.closeAll()
+	return fmt.Errorf("%d requests, %d tunnels and %d other connections were cut: %w",
+		stats.Requests, stats.Tunnels, stats.New+stats.Idle, context.Cause(ctx))
+}
+
+// drain is one call of Drain.
+type drain struct {
+	server  *Server
+	began   time.Time
+	told    time.Time      // HTTP/2 connections were last told to go; zero for not yet
+	resting int            // connections that had nothing to do when the closing began
+	closed  int            // of them
+	closing sync.WaitGroup // of connections, some of which may take their time
+}
+
+// step does what is due.
+func (d *drain) step(now time.Time) {
+	open := d.server.known.list()
+	d.warn(open)
+	if d.mayTell(open, now) {
+		d.tell(now)
+	}
+	d.closeResting(open, now)
+	if now.Sub(d.began) >= d.server.options.TunnelGrace {
+		d.closeTunnels(open)
+	}
+}
+
+// warn sends the first GOAWAY to those who have not had it.
+func (d *drain) warn(open []*connection) {
+	for _, c := range open {
+		if framed := c.framed; framed != nil && !framed.asked.Swap(true) {
+			d.closing.Go(framed.announce)
+		}
+	}
+}
+
+// mayTell reports whether the second GOAWAY is due: every client has had the time to see the first.
+func (d *drain) mayTell(open []*connection, now time.Time) bool {
+	delay := d.server.options.GoAwayDelay
+	if now.Sub(d.began) < delay || now.Sub(d.told) < tellAgain || d.server.arriving() > 0 {
 		return false
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.conns) == 0
+	if now.Sub(d.began) >= warnAtMost*delay {
+		return true
+	}
+	for _, c := range open {
+		if framed := c.framed; framed != nil && !c.is(http.StateNew) && !framed.warnedFor(delay, now) {
+			return false
+		}
+	}
+	return true
 }
 
-// announce warns the HTTP/2 connections there are. It does so at once for all: one that does not read takes a second.
-func (s *Server) announce() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for c := range s.conns {
-		if framed, ok := c.(*framedConn); ok {
-			go framed.announce() // ends within announceTimeout
+// tell has net/http send the second GOAWAY on every connection that has not had it. Shutdown does so each time it is
+// called; it does not wait here, since its context has ended.
+func (d *drain) tell(now time.Time) {
+	d.told = now
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = d.server.http2.server.Shutdown(ended) // its error is that it did not wait
+}
+
+// closeTunnels closes the hijacked connections, if nothing else is left.
+func (d *drain) closeTunnels(open []*connection) {
+	if d.server.handlers.Load() > d.server.tunneling.Load() || d.server.arriving() > 0 {
+		return
+	}
+	for _, c := range open {
+		if !c.is(http.StateHijacked) {
+			return
 		}
+	}
+	for _, c := range open {
+		d.close(c)
 	}
 }
 
-// closeDue closes what has had its time.
-func (s *Server) closeDue(since time.Duration) {
-	s.closeWhere(func(c *connection) bool {
-		switch c.state {
-		case http.StateIdle:
-			return since >= orDefault(s.options.IdleGrace, 2*time.Second)
-		case http.StateNew:
-			return time.Since(c.since) >= newGrace
-		case http.StateHijacked:
-			return since >= orDefault(s.options.TunnelGrace, 2*time.Second)
-		}
-		return false
-	})
-}
-
-// closeWhere closes connections, those first that have been as they are for longest.
-func (s *Server) closeWhere(due func(*connection) bool) {
-	type aged struct {
-		net.Conn
-		since time.Time
-	}
-	var list []aged
-	s.mu.Lock()
-	for c, known := range s.conns {
-		if due(known) {
-			list = append(list, aged{c, known.since})
-		}
-	}
-	s.mu.Unlock()
-	slices.SortFunc(list, func(a, b aged) int { return a.since.Compare(b.since) })
-	for _, c := range list {
-		_ = c.Close() // what cannot be closed is closed already
+// close closes a connection once. Over TLS it can take a moment, when a client does not read.
+func (d *drain) close(c *connection) {
+	if !c.closing.Swap(true) {
+		d.closing.Go(func() { _ = c.Close() }) // what cannot be closed is closed already
 	}
 }

@@ -2,8 +2,8 @@ package frontend
 
 import (
 	"crypto/tls"
-	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -11,77 +11,95 @@ import (
 // them: GOAWAY with the highest stream id there is, the warning of RFC 9113 §6.8. Without it, net/http's single GOAWAY
 // refuses streams that the client opened before it arrived.
 //
-// It must not have a method ConnectionState, or net/http would take it for TLS; so only net.Conn is embedded.
+// It must not have a method ConnectionState, or net/http would take it for TLS and never look for HTTP/2.
 type framedConn struct {
-	net.Conn
-	state *tls.ConnectionState
+	*connection
+	tls *tls.ConnectionState
 
-	mu        sync.Mutex
-	header    [frameHeader]byte
-	have      int  // bytes of the header that were seen
-	left      int  // bytes of the payload that are still to come
-	whole     bool // a frame has been written: the server's SETTINGS must come first (RFC 9113 §3.4)
-	headers   bool // between HEADERS and the last CONTINUATION, where no other frame may come (§6.10)
-	wanted    bool
-	announced bool
+	asked  atomic.Bool  // Drain has seen to the warning
+	wanted atomic.Bool  // the warning is to be sent
+	warned atomic.Int64 // when it was, in Unix nanoseconds; 0 for not yet
+
+	mu sync.Mutex // held while something is written
+	at position
 }
 
-const (
-	frameHeader       = 9
-	flagEndHeaders    = 0x4
-	frameHeaders      = 0x1
-	framePushPromise  = 0x5
-	frameContinuation = 0x9
-	announceTimeout   = time.Second
-)
+// announceTimeout is how long a client that does not read may hold up the warning; it then loses the connection.
+const announceTimeout = 5 * time.Second
 
 // goAway returns the frame GOAWAY(last stream 2^31-1, NO_ERROR).
 func goAway() []byte {
-	return []byte{0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0}
+	return []byte{0, 0, 8, frameGoAway, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0}
 }
 
-// announce sends the warning as soon as a frame has ended, once.
+// announce sends the warning as soon as a frame has ended, once. It does not wait for a write that is going on: that
+// one sends it when it is done.
 func (c *framedConn) announce() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.announced || c.wanted {
-		return
-	}
-	c.wanted = true
-	if c.between() {
-		// A client that does not read must not hold the drain up. The server sets deadlines of its own for each write.
-		_ = c.SetWriteDeadline(time.Now().Add(announceTimeout))
-		_ = c.insert()
-		_ = c.SetWriteDeadline(time.Time{})
+	if c.warned.Load() == 0 {
+		c.wanted.Store(true)
+		c.insertIfDue()
 	}
 }
 
-func (c *framedConn) between() bool {
-	return c.whole && c.have == 0 && c.left == 0 && !c.headers
+// insertIfDue is called whenever wanted may have been set behind the back of the one who held the lock.
+func (c *framedConn) insertIfDue() {
+	for c.wanted.Load() && c.mu.TryLock() {
+		due := c.due()
+		if due {
+			_ = c.insert() // the server's next write tells it
+		}
+		c.mu.Unlock()
+		if !due {
+			return // the write that completes the frame does it
+		}
+	}
 }
+
+// warnedFor reports whether the client has had the warning for a while, or needs none.
+func (c *framedConn) warnedFor(delay time.Duration, now time.Time) bool {
+	warned := c.warned.Load()
+	return warned != 0 && now.Sub(time.Unix(0, warned)) >= delay
+}
+
+func (c *framedConn) due() bool { return c.at.border() && c.wanted.Load() }
 
 func (c *framedConn) insert() error {
-	c.announced = true
+	c.wanted.Store(false)
+	if c.warned.Load() != 0 {
+		return nil
+	}
+	c.warned.Store(time.Now().UnixNano())
+	_ = c.SetWriteDeadline(time.Now().Add(announceTimeout))
 	_, err := c.Conn.Write(goAway())
+	_ = c.SetWriteDeadline(time.Time{})
 	return err
 }
 
 // Write passes the server's bytes on, and the warning after the first frame that ends in them.
 func (c *framedConn) Write(b []byte) (int, error) {
+	n, err := c.writeLocked(b)
+	c.insertIfDue()
+	return n, err
+}
+
+func (c *framedConn) writeLocked(b []byte) (written int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	written := 0
-	for at := 0; at < len(b); {
-		at += c.follow(b[at:])
-		if c.wanted && !c.announced && c.between() {
-			n, err := c.Conn.Write(b[written:at])
-			written += n
-			if err != nil {
-				return written, err
-			}
-			if err := c.insert(); err != nil {
-				return written, err
-			}
+	for seen := 0; seen < len(b); {
+		seen += c.at.follow(b[seen:])
+		if c.at.gone {
+			c.warned.CompareAndSwap(0, time.Now().UnixNano()) // by the server itself, idle or unhappy
+		}
+		if !c.due() {
+			continue
+		}
+		n, err := c.Conn.Write(b[written:seen])
+		written += n
+		if err != nil {
+			return written, err
+		}
+		if err := c.insert(); err != nil {
+			return written, err
 		}
 	}
 	if written == len(b) {
@@ -89,27 +107,4 @@ func (c *framedConn) Write(b []byte) (int, error) {
 	}
 	n, err := c.Conn.Write(b[written:])
 	return written + n, err
-}
-
-// follow looks at the next piece of one frame, and returns how many bytes it is.
-func (c *framedConn) follow(b []byte) int {
-	if c.left > 0 {
-		n := min(c.left, len(b))
-		c.left -= n
-		c.whole = c.whole || c.left == 0
-		return n
-	}
-	n := copy(c.header[c.have:], b)
-	c.have += n
-	if c.have < frameHeader {
-		return n
-	}
-	c.have = 0
-	c.left = int(c.header[0])<<16 | int(c.header[1])<<8 | int(c.header[2])
-	switch c.header[3] {
-	case frameHeaders, framePushPromise, frameContinuation:
-		c.headers = c.header[4]&flagEndHeaders == 0
-	}
-	c.whole = c.whole || c.left == 0
-	return n
 }

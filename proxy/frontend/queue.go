@@ -5,27 +5,30 @@ import (
 	"sync"
 )
 
-// queue is a net.Listener whose connections come from ServeConn.
+// queue is a net.Listener whose connections come from deliver.
 type queue struct {
-	arrive func(net.Conn) // makes a connection known before it can be lost sight of
-	refuse func(net.Conn) // undoes it
-	conns  chan net.Conn
-	ended  chan struct{}
-	once   sync.Once
+	conns chan net.Conn
+	ended chan struct{}
+	once  sync.Once
 }
 
-func newQueue(arrive, refuse func(net.Conn)) *queue {
-	return &queue{arrive: arrive, refuse: refuse, conns: make(chan net.Conn), ended: make(chan struct{})}
+func newQueue() *queue {
+	return &queue{conns: make(chan net.Conn), ended: make(chan struct{})}
 }
 
-// ServeConn hands a connection to the server, or closes it if that has ended.
-func (q *queue) ServeConn(c net.Conn) {
-	q.arrive(c)
+// deliver waits until Accept has taken the connection; it reports false, and the connection stays the caller's, if the
+// queue has ended.
+func (q *queue) deliver(c net.Conn) bool {
+	select {
+	case <-q.ended: // even if an Accept is still there: who ended the queue has seen to the connections there were
+		return false
+	default:
+	}
 	select {
 	case q.conns <- c:
+		return true
 	case <-q.ended:
-		q.refuse(c)
-		_ = c.Close()
+		return false
 	}
 }
 
@@ -39,11 +42,11 @@ func (q *queue) Accept() (net.Conn, error) {
 	}
 }
 
-// Close ends Accept and ServeConn. It may be called more than once.
+// Close ends Accept and deliver. It may be called more than once.
 func (q *queue) Close() error {
 	q.once.Do(func() { close(q.ended) })
 	return nil
 }
 
 // Addr is of no use here: the connections have addresses of their own.
-func (q *queue) Addr() net.Addr { return &net.UnixAddr{Name: "inherited", Net: "unix"} }
+func (q *queue) Addr() net.Addr { return &net.UnixAddr{Name: "sink", Net: "unix"} }
