@@ -82,13 +82,13 @@ wait_for "http://127.0.0.1:$v1_port/" "the demo service v1" "$dev/v1.log" V1_POR
 wait_for "http://127.0.0.1:$v2_port/" "the demo service v2" "$dev/v2.log" V2_PORT
 
 # Seed the rules once, with the same verbs that an operator types.
+cutover upstreams set v1 "http://127.0.0.1:$v1_port" >/dev/null
+cutover upstreams set v2 "http://127.0.0.1:$v2_port" >/dev/null
 if [[ ! -e $dev/state/seeded ]]; then
   cutover rules set "$host" --percent 0 --note "the demo domain" >/dev/null
   cutover redirects set "$host/old" "http://$host:$http_port/new" --keep-path >/dev/null
   touch "$dev/state/seeded"
 fi
-cutover upstreams set v1 "http://127.0.0.1:$v1_port" >/dev/null
-cutover upstreams set v2 "http://127.0.0.1:$v2_port" >/dev/null
 
 # The sockets stay open in this process tree while reflex rebuilds and restarts what serves them, so that a request
 # made meanwhile waits instead of failing. LISTEN_PID must name the process that serves, hence $$ just before exec.

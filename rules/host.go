@@ -8,6 +8,9 @@ import (
 	"golang.org/x/net/idna"
 )
 
+// maxUnicodeHost is the length in bytes that a name in another script can have at most: four for each of 253 characters.
+const maxUnicodeHost = 4 * 253
+
 // ErrHost says that a Host header or TLS name cannot be a host.
 var ErrHost = errors.New("not a host name")
 
@@ -22,6 +25,9 @@ func NormalizeHost(host string) (string, error) {
 		return address, nil
 	}
 	name := strings.TrimSuffix(withoutPort(host), ".")
+	if len(name) > maxUnicodeHost {
+		return "", ErrHost // conversion takes time that grows with the square of the length
+	}
 	if !isASCII(name) {
 		ascii, err := idna.Lookup.ToASCII(name)
 		if err != nil {

@@ -36,7 +36,7 @@ go test -race -shuffle=on ./...
 step "fuzz targets"
 targets=0
 while IFS=: read -r file line; do
-  target=$(sed 's/^func \(Fuzz[A-Za-z0-9_]*\).*/\1/' <<<"$line")
+  target=${line#func } target=${target%%(*}
   echo "$(dirname "$file") $target"
   go test -run='^$' -fuzz="^$target\$" -fuzztime="${FUZZ_TIME:-3s}" "./$(dirname "$file")" >/tmp/fuzz.$$ 2>&1 || { cat /tmp/fuzz.$$; rm -f /tmp/fuzz.$$; exit 1; }
   targets=$((targets + 1))

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -126,7 +127,11 @@ func (d *runDev) try(t *testing.T, has, want string) {
 	for {
 		command := exec.CommandContext(t.Context(), "bash", "-c", d.setup+line)
 		command.Dir = d.root
-		output, _ := command.CombinedOutput() // nonsense is refused with an exit code, and that is right
+		var failed *exec.ExitError
+		output, err := command.Output()
+		if errors.As(err, &failed) {
+			output = append(output, failed.Stderr...) // nonsense is refused so, and that is right
+		}
 		if pattern.Match(output) {
 			return
 		}

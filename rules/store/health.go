@@ -78,9 +78,18 @@ func isBusy(err error) bool {
 // plainError adds the next step to what SQLite says of a file that it cannot use.
 func plainError(err error) error {
 	var problem sqlite3.Error
-	if !errors.As(err, &problem) {
+	if !errors.As(err, &problem) || errors.As(err, new(*explained)) {
 		return err
 	}
+	return &explained{explain(problem, err)}
+}
+
+// explained is an error that plainError has been at.
+type explained struct{ error }
+
+func (e *explained) Unwrap() error { return e.error }
+
+func explain(problem sqlite3.Error, err error) error {
 	switch problem.Code {
 	case sqlite3.ErrCorrupt, sqlite3.ErrNotADB:
 		return fmt.Errorf("the database is damaged: restore a backup with .restore at the sqlite3 prompt: %w", err)

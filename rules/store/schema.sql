@@ -4,7 +4,7 @@
 CREATE TABLE meta(
   key   TEXT PRIMARY KEY NOT NULL,
   value TEXT NOT NULL
-) WITHOUT ROWID;
+);
 
 CREATE TABLE change_context(author TEXT NOT NULL, note TEXT NOT NULL DEFAULT '');
 

@@ -1,0 +1,40 @@
+// Command pebble-box runs Pebble until it is told to end: for tests in which Cutover runs on a machine of its own. It
+// writes the root to trust to a file, then prints the directory's URL.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"cutover/scripts/e2e/pebble"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	code := run(ctx)
+	stop()
+	os.Exit(code)
+}
+
+func run(ctx context.Context) int {
+	root := flag.String("root", "pebble-root.pem", "file to write the root to")
+	flag.Parse()
+	server, err := pebble.Start(pebble.Options{HTTPPort: 80, TLSPort: 443})
+	if err == nil {
+		err = os.WriteFile(*root, server.Root(), 0o644)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "pebble-box:", err)
+		return 1
+	}
+	fmt.Fprintln(os.Stdout, server.Directory())
+	<-ctx.Done()
+	if err := server.Close(); err != nil {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,163 @@
+// Package pebble runs a real ACME server, Let's Encrypt's Pebble, in this process, with a DNS server of its own that
+// answers every name with one address.
+package pebble
+
+import (
+	"context"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"crypto/x509"
+
+	"github.com/letsencrypt/pebble/v2/ca"
+	"github.com/letsencrypt/pebble/v2/db"
+	"github.com/letsencrypt/pebble/v2/va"
+	"github.com/letsencrypt/pebble/v2/wfe"
+	"github.com/miekg/dns"
+)
+
+// Options says where Pebble looks for the answers to its challenges.
+type Options struct {
+	HTTPPort, TLSPort int
+	Answer            net.IP // of every name; nil means 127.0.0.1
+	Validity          uint64 // of certificates, in seconds; 0 means 90 days
+	Log               io.Writer
+}
+
+// Server is a running Pebble.
+type Server struct {
+	api    *httptest.Server
+	names  *dns.Server
+	answer net.IP
+	orders atomic.Int64
+
+	mu     sync.Mutex
+	broken map[string]bool
+	down   bool
+}
+
+// Start starts Pebble. The caller closes it. It sets PEBBLE_* variables of this process, which Pebble reads.
+func Start(o Options) (*Server, error) {
+	for name, value := range map[string]string{"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "0", "PEBBLE_AUTHZREUSE": "0"} {
+		if err := os.Setenv(name, value); err != nil {
+			return nil, err
+		}
+	}
+	if o.Answer == nil {
+		o.Answer = net.IPv4(127, 0, 0, 1)
+	}
+	if o.Validity == 0 {
+		o.Validity = 90 * 24 * 3600
+	}
+	if o.Log == nil {
+		o.Log = io.Discard
+	}
+	s := &Server{answer: o.Answer, broken: map[string]bool{}}
+	resolver, err := s.serveNames()
+	if err != nil {
+		return nil, err
+	}
+	logger := log.New(o.Log, "", 0)
+	store := db.NewMemoryStore()
+	authority := ca.New(logger, store, "", "ecdsa", 0, 1, map[string]ca.Profile{"default": {Description: "default", ValidityPeriod: o.Validity}})
+	validation := va.New(logger, o.HTTPPort, o.TLSPort, false, resolver, store)
+	front := wfe.New(logger, store, validation, authority, []string{"pebble.test"}, false, false, 1, 1)
+	s.api = httptest.NewTLSServer(s.count(front.Handler()))
+	return s, nil
+}
+
+// count counts new orders, and fails everything while the server is down.
+func (s *Server) count(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		down := s.down
+		s.mu.Unlock()
+		if down {
+			http.Error(w, "down for a test", http.StatusServiceUnavailable)
+			return
+		}
+		if strings.Contains(r.URL.Path, "order-plz") {
+			s.orders.Add(1)
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// serveNames answers DNS on TCP, which Pebble asks where its resolver is given.
+func (s *Server) serveNames() (address string, err error) {
+	var config net.ListenConfig
+	listener, err := config.Listen(context.Background(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	s.names = &dns.Server{Listener: listener, Handler: dns.HandlerFunc(s.resolve)}
+	go func() { _ = s.names.ActivateAndServe() }() // ends with Close
+	return listener.Addr().String(), nil
+}
+
+func (s *Server) resolve(w dns.ResponseWriter, question *dns.Msg) {
+	answer := new(dns.Msg).SetReply(question)
+	for _, q := range question.Question {
+		name := strings.TrimSuffix(strings.ToLower(q.Name), ".")
+		s.mu.Lock()
+		broken := s.broken[name]
+		s.mu.Unlock()
+		if broken {
+			answer.Rcode = dns.RcodeNameError
+		} else if q.Qtype == dns.TypeA {
+			answer.Answer = append(answer.Answer, &dns.A{Hdr: dns.RR_Header{Name: q.Name, Rrtype: dns.TypeA, Class: dns.ClassINET}, A: s.answer})
+		}
+	}
+	_ = w.WriteMsg(answer) // the asker may have left
+}
+
+// Directory is the URL of the ACME directory.
+func (s *Server) Directory() string { return s.api.URL + "/dir" }
+
+// Root is the certificate that Directory's own https is signed by, as PEM.
+func (s *Server) Root() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.api.Certificate().Raw})
+}
+
+// Roots is Root as a pool.
+func (s *Server) Roots() *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AddCert(s.api.Certificate())
+	return pool
+}
+
+// Orders counts the orders that were made.
+func (s *Server) Orders() int64 { return s.orders.Load() }
+
+// Break makes validations of a name fail, or succeed again.
+func (s *Server) Break(name string, broken bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.broken[name] = broken
+}
+
+// Down takes the server down, or up again.
+func (s *Server) Down(down bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.down = down
+}
+
+// Close ends the server.
+func (s *Server) Close() error {
+	s.api.Close()
+	if err := s.names.Shutdown(); err != nil {
+		return fmt.Errorf("dns: %w", errors.Join(err))
+	}
+	return nil
+}
