@@ -103,15 +103,18 @@ func (s *Server) newRole(handler http.HandlerFunc) *role {
 
 func (s *Server) roles() []*role { return []*role{s.plain, s.http1, s.http2} }
 
-// Run serves until ctx ends, then closes whatever is still open and waits for the handlers to return. Requests see ctx's
-// end as their own. It can be called once. An error means that a role could not serve, or that a handler goes on for more
+// Run serves until ctx ends, then closes whatever is still open and waits for the handlers to return. Then their
+// requests are cancelled, but not before: a handler must not answer for no reason that the client could know. It can be
+// called once. An error means that a role could not serve, or that a handler goes on for more
 // than 5 s though its connection is closed.
 func (s *Server) Run(ctx context.Context) error {
+	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
 	var serving sync.WaitGroup
 	failed := make(chan error, len(s.roles()))
 	for _, r := range s.roles() {
 		serving.Go(func() {
-			if err := r.serve(ctx); err != nil {
+			if err := r.serve(base); err != nil {
 				failed <- err
 			}
 		})
@@ -122,6 +125,7 @@ func (s *Server) Run(ctx context.Context) error {
 	case err = <-failed:
 	}
 	s.closeAll()
+	cancel()
 	serving.Wait()
 	return errors.Join(err, s.awaitHandlers())
 }
