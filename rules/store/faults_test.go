@@ -1,0 +1,270 @@
+package store
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"cutover/rules"
+)
+
+// served starts a store with a rule in force.
+func served(t *testing.T) (s *Store, dir string, stop func()) {
+	t.Helper()
+	dir = t.TempDir()
+	s, stop = start(t, dir)
+	set(t, s, map[string]any{"host": "a.test", "percent": 100})
+	s.checkpointNow(t)
+	return s, dir, stop
+}
+
+// checkpointNow waits until the database file itself has everything.
+func (s *Store) checkpointNow(t *testing.T) {
+	t.Helper()
+	mustSqlite(t, filepath.Dir(s.path), "PRAGMA wal_checkpoint(TRUNCATE)")
+}
+
+// expectServing says that the last good rules serve, and that the problem is known in words.
+func expectServing(t *testing.T, s *Store, words string) {
+	t.Helper()
+	eventually(t, "a problem with "+words, func() bool { return strings.Contains(s.Health().Problem, words) })
+	if version(s, "a.test") != rules.V2 {
+		t.Error("the last good rules do not serve")
+	}
+	if s.Health().Since.IsZero() {
+		t.Error("nobody knows since when")
+	}
+}
+
+func TestADamagedDatabaseKeepsServing(t *testing.T) {
+	s, dir, _ := served(t)
+	file, err := os.OpenFile(filepath.Join(dir, File), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	noise := make([]byte, 4096)
+	for i := range noise {
+		noise[i] = 0xA5
+	}
+	info, _ := file.Stat()
+	for at := int64(4096); at < info.Size(); at += 4096 {
+		if _, err := file.WriteAt(noise, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Closing it here would drop SQLite's locks; an operator's program has its own process. So it stays open.
+	t.Cleanup(func() { _ = file.Close() })
+	if _, err := s.Apply(t.Context(), Author{}, []Edit{{Table: TableRules, Row: map[string]any{"host": "b.test"}}}, false); err == nil {
+		t.Error("an edit of a damaged database was acknowledged")
+	}
+	expectServing(t, s, "damaged")
+}
+
+func TestATableThatIsDroppedKeepsServingAndARestoreHeals(t *testing.T) {
+	s, dir, _ := served(t)
+	backup := filepath.Join(t.TempDir(), "backup.db")
+	mustSqlite(t, dir, ".backup "+backup)
+	mustSqlite(t, dir, "DROP VIEW v_status; DROP TABLE rules")
+	expectServing(t, s, "restore a backup")
+	mustSqlite(t, dir, ".restore "+backup)
+	eventually(t, "healing", func() bool { return s.Health().Problem == "" })
+	set(t, s, map[string]any{"host": "b.test", "percent": 100})
+}
+
+func TestAReplacedDatabaseKeepsServingAndRefusesEdits(t *testing.T) {
+	s, dir, _ := served(t)
+	path := filepath.Join(dir, File)
+	other := t.TempDir()
+	_, stop := start(t, other)
+	stop()
+	for _, step := range []func() error{
+		func() error { return os.Rename(path, path+".old") },
+		func() error { return os.Rename(filepath.Join(other, File), path) },
+	} {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expectServing(t, s, "was replaced")
+	if _, err := s.Apply(t.Context(), Author{}, []Edit{{Table: TableRules, Row: map[string]any{"host": "b.test"}}}, false); err == nil || !strings.Contains(err.Error(), "was replaced") {
+		t.Errorf("an edit into a file without a name was answered with %v", err)
+	}
+	if !s.Health().ReadOnly {
+		t.Error("health does not say that edits are refused")
+	}
+	if err := os.Rename(path+".old", path); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "healing", func() bool { return s.Health().Problem == "" })
+	set(t, s, map[string]any{"host": "b.test"})
+}
+
+func TestARemovedDatabaseKeepsServing(t *testing.T) {
+	s, dir, _ := served(t)
+	if err := os.Remove(filepath.Join(dir, File)); err != nil {
+		t.Fatal(err)
+	}
+	expectServing(t, s, "was replaced or removed")
+}
+
+// prompt starts a sqlite3 that holds the write lock until input is closed.
+func prompt(t *testing.T, dir string) (input io.Closer, pid int) {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), "sqlite3", filepath.Join(dir, File))
+	in, err := command.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = in.Close(); _ = command.Wait() })
+	if _, err := io.WriteString(in, "BEGIN IMMEDIATE; SELECT 'held';\n"); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "held\n" {
+		t.Fatalf("%q, %v", line, err)
+	}
+	return in, command.Process.Pid
+}
+
+func TestALockedDatabaseMakesEditsWaitAndThenSaysWhoHoldsIt(t *testing.T) {
+	s, dir, _ := served(t)
+	held, pid := prompt(t, dir)
+	_, err := s.Apply(t.Context(), Author{}, []Edit{{Table: TableRules, Row: map[string]any{"host": "b.test"}}}, false)
+	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("locked by pid %d (sqlite3)", pid)) {
+		t.Errorf("got %v", err)
+	}
+	if version(s, "a.test") != rules.V2 {
+		t.Error("the rules do not serve")
+	}
+	answered := make(chan error, 1)
+	go func() {
+		_, err := s.Apply(t.Context(), Author{}, []Edit{{Table: TableRules, Row: map[string]any{"host": "b.test"}}}, false)
+		answered <- err
+	}()
+	if err := held.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-answered; err != nil {
+		t.Errorf("after the lock was gone: %v", err)
+	}
+}
+
+func TestAFullDiskRefusesEditsKeepsServingAndHeals(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Fatal("this test mounts a small file system and needs root: run scripts/test.sh, or sudo")
+	}
+	dir := t.TempDir()
+	if err := syscall.Mount("small", dir, "tmpfs", 0, "size=1m,mode=0700"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
+	s, _ := start(t, dir)
+	set(t, s, map[string]any{"host": "a.test", "percent": 100})
+	fill := filepath.Join(dir, "fill")
+	if err := os.WriteFile(fill, make([]byte, 1<<20), 0o600); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("the disk is not full: %v", err)
+	}
+	var err error
+	for n := 0; err == nil && n < 1000; n++ {
+		_, err = s.Apply(t.Context(), Author{}, []Edit{{Table: TableRules, Row: map[string]any{"host": fmt.Sprintf("h%d.test", n), "note": strings.Repeat("x", 1000)}}}, false)
+	}
+	if err == nil || !strings.Contains(err.Error(), "disk is full") {
+		t.Fatalf("got %v", err)
+	}
+	expectServing(t, s, "disk is full")
+	if err := os.Remove(fill); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "healing", func() bool { return s.Health().Problem == "" })
+	set(t, s, map[string]any{"host": "b.test", "percent": 100})
+	if version(s, "b.test") != rules.V2 {
+		t.Error("the edit after it is not in force")
+	}
+}
+
+func TestASecondProcessOnTheSameStateIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	child := startChild(t, dir)
+	_, err := Open(t.Context(), Options{Dir: dir})
+	if !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), fmt.Sprintf("pid %d", child.Process.Pid)) {
+		t.Errorf("got %v, want the pid %d", err, child.Process.Pid)
+	}
+}
+
+func TestWhatWasAcknowledgedSurvivesKill9(t *testing.T) {
+	for range 3 {
+		dir := t.TempDir()
+		child := startChild(t, dir)
+		last := child.acknowledged(t, 30)
+		_ = child.Process.Kill()
+		_ = child.Wait()
+		s, stop := start(t, dir)
+		for n := range last + 1 {
+			if host := fmt.Sprintf("h%d.test", n); version(s, host) != rules.V2 {
+				t.Errorf("%s of %d acknowledged ones is lost", host, last+1)
+			}
+		}
+		if got := mustSqlite(t, dir, "PRAGMA integrity_check"); got != "ok" {
+			t.Errorf("integrity: %s", got)
+		}
+		stop()
+	}
+}
+
+// child is another process that holds the rules and adds one after the other, printing a line for each.
+type child struct {
+	*exec.Cmd
+	lines *bufio.Scanner
+}
+
+func startChild(t *testing.T, dir string) *child {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &child{Cmd: exec.CommandContext(t.Context(), self)}
+	c.Env = append(os.Environ(), "STORE_CHILD="+dir)
+	c.Stderr = os.Stderr
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Process.Kill(); _ = c.Wait() })
+	c.lines = bufio.NewScanner(out)
+	if !c.lines.Scan() {
+		t.Fatal("the child ended")
+	}
+	return c
+}
+
+// acknowledged reads until n edits were acknowledged, and returns the number of the last.
+func (c *child) acknowledged(t *testing.T, n int) int {
+	t.Helper()
+	last := 0
+	for range n {
+		if !c.lines.Scan() {
+			t.Fatal("the child ended")
+		}
+		if _, err := fmt.Sscan(c.lines.Text(), &last); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return last
+}
