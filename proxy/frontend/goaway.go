@@ -45,8 +45,8 @@ func (c *framedConn) announce() {
 func (c *framedConn) insertIfDue() {
 	for c.wanted.Load() && c.mu.TryLock() {
 		due := c.due()
-		if due {
-			_ = c.insert() // the server's next write tells it
+		if due && c.insert() != nil {
+			c.cut() // half a frame may be on its way
 		}
 		c.mu.Unlock()
 		if !due {
