@@ -17,7 +17,7 @@ import (
 
 var (
 	errNoUpstream    = errors.New("the rules name an upstream that does not exist")
-	errForeignTunnel = errors.New("the target answered 101 to a request that asked for no upgrade")
+	errForeignTunnel = errors.New("the target answered 101 with another protocol than the request asked for")
 )
 
 // forward sends the request to its upstream and streams the answer back.
@@ -99,10 +99,10 @@ func firstOf(a, b string) string {
 // modify makes the answer ours where it must be.
 func (h *Handler) modify(e *exchange, r *http.Response) error {
 	e.waited = time.Since(e.began)
-	if r.StatusCode == http.StatusSwitchingProtocols && r.Request.Header.Get("Upgrade") == "" {
-		return errForeignTunnel
-	}
 	if r.StatusCode == http.StatusSwitchingProtocols {
+		if asked := r.Request.Header.Get("Upgrade"); asked == "" || !strings.EqualFold(asked, r.Header.Get("Upgrade")) {
+			return errForeignTunnel
+		}
 		e.out.status = r.StatusCode // it is written past the recorder
 	}
 	r.Header.Del("Alt-Svc") // the target's own ports are not ours

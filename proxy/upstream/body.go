@@ -2,43 +2,70 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"io"
 	"sync"
 )
 
-// heldBody keeps a request's body open when an attempt ends: the server that the request came to closes it.
+// heldBody keeps a request's body open when an attempt ends, and tells the visitor's failures from the target's.
 type heldBody struct{ io.ReadCloser }
+
+func (b heldBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = &VisitorError{err}
+	}
+	return n, err
+}
 
 func (heldBody) Close() error { return nil }
 
-// countedBody counts a request as in flight until its answer's body is closed. A body that can be written to, as after
-// a 101, stays one that can.
-func countedBody(body io.ReadCloser, c *counts) io.ReadCloser {
-	end := sync.OnceFunc(func() { c.inFlight.Add(-1) })
+// watched counts a request as in flight until its answer's body is closed, and a body that breaks off as a failure.
+// A body that can be written to, as after a 101, stays one that can.
+func (p *Pool) watched(ctx context.Context, t *target, body io.ReadCloser) io.ReadCloser {
+	end := sync.OnceFunc(func() { t.counts.inFlight.Add(-1) })
 	if tunnel, ok := body.(io.ReadWriteCloser); ok {
-		return &countedTunnel{tunnel, end}
+		return &watchedTunnel{tunnel, end}
 	}
-	return &countedReader{body, end}
+	fail := func(err error) { _ = p.failed(ctx, t, err) }
+	return &watchedBody{body, fail, end}
 }
 
-type countedReader struct {
+type watchedBody struct {
 	io.ReadCloser
-	end func()
+	fail func(error)
+	end  func()
 }
 
-func (b *countedReader) Close() error {
+func (b *watchedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		b.fail(err)
+	}
+	return n, err
+}
+
+func (b *watchedBody) Close() error {
 	b.end()
 	return b.ReadCloser.Close()
 }
 
-type countedTunnel struct {
+type watchedTunnel struct {
 	io.ReadWriteCloser
 	end func()
 }
 
-func (b *countedTunnel) Close() error {
+func (b *watchedTunnel) Close() error {
 	b.end()
 	return b.ReadWriteCloser.Close()
+}
+
+// CloseWrite ends one direction and leaves the other open, where the connection can do so.
+func (b *watchedTunnel) CloseWrite() error {
+	if half, ok := b.ReadWriteCloser.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
 }
 
 type chosenKey struct{}

@@ -3,36 +3,73 @@ package upstream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"net/http/httptrace"
 )
 
-// ErrNoTarget says that an upstream has no target that may get requests.
-var ErrNoTarget = errors.New("the upstream has no target that is ready")
+var (
+	// ErrNoTarget says that an upstream has no target that may get requests.
+	ErrNoTarget = errors.New("the upstream has no target that is ready")
+	// ErrUnreachable says that no connection to a target could be made, TLS included: nothing of the request was sent.
+	ErrUnreachable = errors.New("no connection can be made")
+)
 
-// Cause names, in one word for logs and metrics, why an attempt failed.
+// VisitorError says that the request itself broke off: its body could not be read to the end.
+type VisitorError struct{ Err error }
+
+// Error says what reading the body met.
+func (e *VisitorError) Error() string { return "the visitor's request broke off: " + e.Err.Error() }
+
+// Unwrap returns what reading the body met.
+func (e *VisitorError) Unwrap() error { return e.Err }
+
+func isVisitors(err error) bool {
+	var visitors *VisitorError
+	return errors.As(err, &visitors)
+}
+
+// Cause names, in one word for logs and metrics, why an attempt failed: "no_target", "canceled" (the visitor left),
+// "request" (the visitor's request broke off), "dial", "timeout" or "broken".
 func Cause(err error) string {
-	var dial *net.OpError
 	switch {
 	case errors.Is(err, ErrNoTarget):
 		return "no_target"
 	case errors.Is(err, context.Canceled):
 		return "canceled"
+	case isVisitors(err):
+		return "request"
+	case errors.Is(err, ErrUnreachable):
+		return "dial"
 	case IsTimeout(err):
 		return "timeout"
-	case errors.As(err, &dial) && dial.Op == "dial":
-		return "dial"
 	}
 	return "broken"
 }
 
-// IsTimeout reports whether a target took too long.
+// IsTimeout reports whether a target took too long, be it to connect or to answer.
 func IsTimeout(err error) bool {
 	var timeout net.Error
 	return errors.Is(err, context.DeadlineExceeded) || (errors.As(err, &timeout) && timeout.Timeout())
 }
 
-// isDial reports whether no connection could be made, so that nothing of the request was sent.
-func isDial(err error) bool {
-	var dial *net.OpError
-	return errors.As(err, &dial) && dial.Op == "dial"
+// progress notes how far an attempt has come.
+type progress struct{ asked, connected bool }
+
+func (p *progress) follow(ctx context.Context) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn: func(string) { p.asked = true },
+		GotConn: func(httptrace.GotConnInfo) { p.connected = true },
+	})
+}
+
+// reached reports whether the target may have got something of the request. A request that net/http refuses to send,
+// before it asks for a connection, would be refused for every target alike.
+func (p *progress) reached() bool { return p.connected || !p.asked }
+
+func (p *progress) explain(err error) error {
+	if p.reached() {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrUnreachable, err)
 }

@@ -16,7 +16,8 @@ import (
 type Options struct {
 	Roots       *x509.CertPool // for https targets; nil means the system's
 	DialTimeout time.Duration  // 0 means 3 s
-	// OnFailure is called for every attempt that a target did not answer; cause is as Cause returns it.
+	// OnFailure is called for every attempt that a target did not answer, or not to the end; cause is as Cause returns
+	// it. Any number of calls may run at once.
 	OnFailure func(upstream, target, cause string)
 }
 
@@ -27,17 +28,20 @@ func (o Options) dialTimeout() time.Duration {
 	return o.DialTimeout
 }
 
-// Set keeps a pool for each upstream.
+// Set keeps a pool for each upstream. Any number of goroutines may use it at once. Use NewSet.
 type Set struct {
 	options Options
 
 	mu    sync.Mutex
-	pools map[string]*Pool
+	pools map[string]generations
 }
+
+// generations is an upstream's pool and the one before, which requests may still ask for that began before a change.
+type generations struct{ current, last *Pool }
 
 // NewSet returns a set without pools; they are made as they are asked for.
 func NewSet(o Options) *Set {
-	return &Set{options: o, pools: map[string]*Pool{}}
+	return &Set{options: o, pools: map[string]generations{}}
 }
 
 // For returns the pool of an upstream. As long as u is the same pointer, so is the pool. When the upstream has
@@ -46,27 +50,36 @@ func NewSet(o Options) *Set {
 func (s *Set) For(u *rules.Upstream) *Pool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	pool := s.pools[u.Name]
-	if pool != nil && pool.upstream == u {
-		return pool
+	g := s.pools[u.Name]
+	switch {
+	case g.current != nil && g.current.upstream == u:
+		return g.current
+	case g.last != nil && g.last.upstream == u:
+		return g.last
 	}
-	next := newPool(u, pool, s.options)
-	s.pools[u.Name] = next
-	if pool != nil && pool.transport != next.transport {
-		pool.transport.CloseIdleConnections()
+	next := newPool(u, g.current, s.options)
+	s.pools[u.Name] = generations{current: next, last: g.current}
+	for _, old := range []*Pool{g.current, g.last} {
+		if old != nil && old.connections != next.connections {
+			old.connections.closeIdle()
+		}
 	}
 	return next
 }
 
-// Keep drops the pools of upstreams that are no longer there.
+// Keep drops the pools of upstreams that are no longer there. Requests under way go on.
 func (s *Set) Keep(upstreams []*rules.Upstream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for name, pool := range s.pools {
-		if !slices.ContainsFunc(upstreams, func(u *rules.Upstream) bool { return u.Name == name }) {
-			pool.transport.CloseIdleConnections()
-			delete(s.pools, name)
+	for name, g := range s.pools {
+		if slices.ContainsFunc(upstreams, func(u *rules.Upstream) bool { return u.Name == name }) {
+			continue
 		}
+		g.current.connections.closeIdle()
+		if g.last != nil {
+			g.last.connections.closeIdle()
+		}
+		delete(s.pools, name)
 	}
 }
 
@@ -85,9 +98,9 @@ type Status struct {
 type TargetStatus struct {
 	rules.Target
 
-	InFlight  int64
+	InFlight  int64  // tunnels included
 	Requests  uint64 // since its first request
-	Failures  uint64 // of those, without an answer
+	Failures  uint64 // of those, without an answer or with half of one
 	LastError string
 }
 
@@ -96,9 +109,9 @@ func (s *Set) Status() []Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	list := make([]Status, 0, len(s.pools))
-	for name, pool := range s.pools {
+	for name, g := range s.pools {
 		status := Status{Name: name}
-		for _, t := range pool.targets {
+		for _, t := range g.current.targets {
 			status.Targets = append(status.Targets, t.status())
 		}
 		list = append(list, status)

@@ -1,0 +1,144 @@
+package upstream
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"cutover/rules"
+)
+
+func named(t *testing.T, name string) rules.Target {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		_, _ = io.WriteString(w, name+string(body))
+	}))
+	t.Cleanup(server.Close)
+	return rules.Target{URL: server.URL, Weight: 1, State: rules.StateReady}
+}
+
+// dead is a target on which nobody listens.
+func dead(t *testing.T) rules.Target {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	return rules.Target{URL: "http://" + listener.Addr().String(), Weight: 1, State: rules.StateReady}
+}
+
+func ask(t *testing.T, p *Pool, body string) (string, error) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "/", struct{ io.Reader }{strings.NewReader(body)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.ContentLength = int64(len(body))
+	response, err := p.RoundTrip(r)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = response.Body.Close() }()
+	text, err := io.ReadAll(response.Body)
+	return string(text), err
+}
+
+func newSet(t *testing.T, o Options) *Set {
+	t.Helper()
+	s := NewSet(o)
+	t.Cleanup(s.Close)
+	return s
+}
+
+func TestTargetsTakeTurnsByWeight(t *testing.T) {
+	a, b := named(t, "a"), named(t, "b")
+	a.Weight = 3
+	p := newSet(t, Options{}).For(&rules.Upstream{Name: "v1", Targets: []rules.Target{a, b}})
+	order := ""
+	for range 8 {
+		text, err := ask(t, p, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		order += text
+	}
+	if order != "aabaaaba" {
+		t.Errorf("the order is %s", order)
+	}
+}
+
+func TestOnlyReadyTargetsGetRequests(t *testing.T) {
+	a, b, c, d := named(t, "a"), named(t, "b"), named(t, "c"), named(t, "d")
+	a.State, b.State, c.Weight = rules.StateDrain, rules.StateMaint, 0
+	set := newSet(t, Options{})
+	p := set.For(&rules.Upstream{Name: "v1", Targets: []rules.Target{a, b, c, d}})
+	for range 4 {
+		if text, err := ask(t, p, ""); err != nil || text != "d" {
+			t.Errorf("%q, %v", text, err)
+		}
+	}
+	p = set.For(&rules.Upstream{Name: "v1", Targets: []rules.Target{a}})
+	if _, err := ask(t, p, ""); !errors.Is(err, ErrNoTarget) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestATargetThatCannotBeReachedPassesTheWholeRequestOn(t *testing.T) {
+	var failures []string
+	o := Options{OnFailure: func(_, target, cause string) { failures = append(failures, target+" "+cause) }}
+	gone := dead(t)
+	p := newSet(t, o).For(&rules.Upstream{Name: "v1", Targets: []rules.Target{gone, named(t, "a")}})
+	for range 4 {
+		if text, err := ask(t, p, "body"); err != nil || text != "abody" {
+			t.Errorf("%q, %v", text, err)
+		}
+	}
+	if len(failures) == 0 || failures[0] != gone.URL+" dial" {
+		t.Errorf("failures: %v", failures)
+	}
+}
+
+func TestEachTargetIsTriedOnce(t *testing.T) {
+	n := 0
+	p := newSet(t, Options{OnFailure: func(string, string, string) { n++ }}).For(&rules.Upstream{Name: "v1", Targets: []rules.Target{dead(t), dead(t), dead(t)}})
+	if _, err := ask(t, p, ""); Cause(err) != "dial" || n != 3 {
+		t.Errorf("%v after %d attempts", err, n)
+	}
+}
+
+func TestARequestThatWasSentIsNeverSentToAnother(t *testing.T) {
+	var hits atomic.Int64
+	cut := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { hits.Add(1); panic(http.ErrAbortHandler) }))
+	t.Cleanup(cut.Close)
+	row := rules.Target{URL: cut.URL, Weight: 1, State: rules.StateReady}
+	p := newSet(t, Options{}).For(&rules.Upstream{Name: "v1", Targets: []rules.Target{row, {ID: 2, URL: cut.URL + "/", Weight: 1, State: rules.StateReady}}})
+	if _, err := ask(t, p, "x"); err == nil || hits.Load() != 1 {
+		t.Errorf("%v after %d hits", err, hits.Load())
+	}
+}
+
+func TestCountsOutliveAChangeAndVanishWithTheUpstream(t *testing.T) {
+	set := newSet(t, Options{})
+	a := named(t, "a")
+	if _, err := ask(t, set.For(&rules.Upstream{Name: "v1", Targets: []rules.Target{a}}), ""); err != nil {
+		t.Fatal(err)
+	}
+	changed := &rules.Upstream{Name: "v1", Targets: []rules.Target{a, named(t, "b")}}
+	if set.For(changed) != set.For(changed) {
+		t.Error("the same upstream has two pools")
+	}
+	if status := set.Status(); len(status) != 1 || status[0].Targets[0].Requests != 1 || status[0].Targets[0].InFlight != 0 {
+		t.Errorf("%+v", status)
+	}
+	set.Keep(nil)
+	if status := set.Status(); len(status) != 0 {
+		t.Errorf("%+v", status)
+	}
+}
