@@ -25,7 +25,7 @@ func TestTicketKeysAreRotatedAndANewOneOnlyDecryptsAtFirst(t *testing.T) {
 		ring := openRing(t, filepath.Join(t.TempDir(), "tickets.json"))
 		first := ring.keys[0].Key
 		for range 10 {
-			time.Sleep(ticketRotate + ticketNotice) //nolint:forbidigo // the clock is the test's own
+			time.Sleep(ticketRotate + ticketNotice)
 			ring.refresh(&tls.Config{}, time.Now())
 		}
 		if len(ring.keys) != ticketKeys {
@@ -86,7 +86,7 @@ func TestANameIsHeldBackUntilItsTimeHasCome(t *testing.T) {
 		if _, waits := b.holds("a.test"); !waits {
 			t.Error("it may try again at once")
 		}
-		time.Sleep(73 * time.Second) //nolint:forbidigo // the clock is the test's own
+		time.Sleep(73 * time.Second)
 		if _, waits := b.holds("a.test"); waits {
 			t.Error("it waits for longer than a minute and a fifth")
 		}

@@ -131,7 +131,7 @@ func TestCountsOutliveAChangeAndVanishWithTheUpstream(t *testing.T) {
 		t.Fatal(err)
 	}
 	changed := &rules.Upstream{Name: "v1", Targets: []rules.Target{a, named(t, "b")}}
-	if set.For(changed) != set.For(changed) {
+	if first, second := set.For(changed), set.For(changed); first != second {
 		t.Error("the same upstream has two pools")
 	}
 	if status := set.Status(); len(status) != 1 || status[0].Targets[0].Requests != 1 || status[0].Targets[0].InFlight != 0 {
