@@ -61,8 +61,8 @@ func (s *Server) shutdown(ctx context.Context) error {
 func (s *Server) cutAll(ctx context.Context) error {
 	stats := s.Stats()
 	s.closeAll()
-	return fmt.Errorf("%d requests, %d tunnels and %d other connections were cut: %w",
-		stats.Requests, stats.Tunnels, stats.New+stats.Idle, context.Cause(ctx))
+	return fmt.Errorf("cut %d connections (%d idle, %d tunnels) with %d requests in flight, and %d that were still arriving: %w",
+		stats.Open, stats.New+stats.Idle, stats.Tunnels, stats.Requests, s.arriving(), context.Cause(ctx))
 }
 
 // drain is one call of Drain.

@@ -150,7 +150,7 @@ func TestAtItsDeadlineTheDrainCutsTheRestAndSaysWhat(t *testing.T) {
 	idle.get("/")
 	before := received.Load()
 	err := <-drainOf(t, server, 50*time.Millisecond)
-	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "1 requests, 1 tunnels and 1 other connections were cut") {
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "cut 3 connections (1 idle, 1 tunnels) with 1 requests in flight") {
 		t.Errorf("Drain: %v", err)
 	}
 	tunnel.ended()
@@ -174,7 +174,7 @@ func TestADrainWaitsForConnectionsThatAreOnTheirWay(t *testing.T) {
 	site := newSite(t)
 	server := site.serve(t, quick(newStages()))
 	c := dial(t, site.secure.Addr().String())
-	until(t, "the handshake is awaited", func() bool { return site.arriving.Load() == 1 })
+	until(t, "the handshake is awaited", func() bool { return site.current.Load().arriving.Load() == 1 })
 	result := drainOf(t, server, time.Minute)
 	secure := secureWire(t, site, c.Conn, "http/1.1") // shakes hands now
 	if answer, body := secure.get("/"); body != "ok " || !answer.Close {

@@ -28,9 +28,14 @@ type site struct {
 	plain, secure net.Listener
 	config        *tls.Config
 	roots         *x509.CertPool
-	current       atomic.Pointer[Server]
-	arriving      atomic.Int64
+	current       atomic.Pointer[instance]
 	accepting     sync.WaitGroup
+}
+
+// instance is a server and how many connections are on their way to it.
+type instance struct {
+	*Server
+	arriving atomic.Int64
 }
 
 func newSite(t *testing.T) *site {
@@ -52,11 +57,11 @@ func (s *site) accept(listener net.Listener, handle func(*Server, net.Conn)) {
 		if err != nil {
 			return
 		}
-		s.arriving.Add(1)
 		server := s.current.Load()
+		server.arriving.Add(1)
 		s.accepting.Go(func() {
-			defer s.arriving.Add(-1)
-			handle(server, c)
+			defer server.arriving.Add(-1)
+			handle(server.Server, c)
 		})
 	}
 }
@@ -77,11 +82,12 @@ func (s *site) handshake(server *Server, c net.Conn) {
 // serve starts a server that gets the connections from now on, and stops it at the end of the test.
 func (s *site) serve(t *testing.T, o Options) *Server {
 	t.Helper()
-	o.Arriving = func() int { return int(s.arriving.Load()) }
-	server := New(o)
-	run(t, server)
+	server := &instance{}
+	o.Arriving = func() int { return int(server.arriving.Load()) }
+	server.Server = New(o)
+	run(t, server.Server)
 	s.current.Store(server)
-	return server
+	return server.Server
 }
 
 // run runs a server until the end of the test.

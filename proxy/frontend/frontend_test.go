@@ -113,7 +113,7 @@ func TestRunEndsWithEveryConnectionClosedAndEveryHandlerReturned(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- server.Run(ctx) }()
-	site.current.Store(server)
+	site.current.Store(&instance{Server: server})
 
 	address := site.plain.Addr().String()
 	silent, idle, slow, tunnel := dial(t, address), dial(t, address), dial(t, address), dial(t, address)
