@@ -5,7 +5,6 @@ import (
 	"context"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"time"
 )
@@ -25,7 +24,7 @@ const (
 )
 
 // AccessLog writes one line a request: what was asked, what was answered, and why it went where it went. Lines are
-// buffered; Run writes them.
+// buffered; Run writes them. Use NewAccessLog.
 type AccessLog struct {
 	options AccessOptions
 	lines   *slog.Logger
@@ -33,22 +32,26 @@ type AccessLog struct {
 
 	mu      sync.Mutex
 	pending bytes.Buffer
+	lost    int           // lines, since the last flush
 	full    chan struct{} // holds one: there is much to write
 }
 
 // NewAccessLog returns a log whose lines go to w once Run runs.
 func NewAccessLog(w io.Writer, o AccessOptions) *AccessLog {
 	a := &AccessLog{options: o, writer: w, full: make(chan struct{}, 1)}
-	var handler slog.Handler = slog.NewJSONHandler(lineBuffer{a}, nil)
-	if o.Text {
-		handler = slog.NewTextHandler(lineBuffer{a}, nil)
-	}
-	a.lines = slog.New(handler)
+	a.lines = slog.New(a.handler(lineBuffer{a}))
 	a.pending.Grow(accessBuffer)
 	return a
 }
 
-// Run writes lines until ctx ends, then those that are left.
+func (a *AccessLog) handler(w io.Writer) slog.Handler {
+	if a.options.Text {
+		return slog.NewTextHandler(w, nil)
+	}
+	return slog.NewJSONHandler(w, nil)
+}
+
+// Run writes lines every 100 ms until ctx ends, then those that are left. It returns nil.
 func (a *AccessLog) Run(ctx context.Context) error {
 	ticker := time.NewTicker(flushEvery)
 	defer ticker.Stop()
@@ -69,7 +72,15 @@ func (a *AccessLog) Run(ctx context.Context) error {
 func (a *AccessLog) flush(spare *bytes.Buffer) {
 	a.mu.Lock()
 	*spare, a.pending = a.pending, *spare
+	lost := a.lost
+	a.lost = 0
 	a.mu.Unlock()
+	if lost > 0 {
+		slog.New(a.handler(spare)).Warn("access lines were lost: they are not read fast enough", slog.Int("lines", lost))
+	}
+	if spare.Len() == 0 {
+		return
+	}
 	_, _ = a.writer.Write(spare.Bytes()) // there is nowhere else to say that the log cannot be written
 	spare.Reset()
 }
@@ -82,6 +93,7 @@ func (b lineBuffer) Write(line []byte) (int, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.pending.Len() > abandonAt {
+		a.lost++
 		return len(line), nil
 	}
 	a.pending.Write(line)
@@ -92,47 +104,4 @@ func (b lineBuffer) Write(line []byte) (int, error) {
 		}
 	}
 	return len(line), nil
-}
-
-func (a *AccessLog) wants(status int) bool {
-	return !a.options.Off && (a.options.Sample == 0 || a.options.Sample >= 1 || status >= 500 || rand.Float64() < a.options.Sample)
-}
-
-// write adds an exchange's line. The query is left out: it may hold what is nobody's business.
-func (a *AccessLog) write(e *exchange, status int, took time.Duration) {
-	if !a.wants(status) {
-		return
-	}
-	d := &e.decision
-	attrs := make([]slog.Attr, 0, 24)
-	attrs = append(attrs,
-		slog.String("request_id", e.id), slog.String("client", e.client.String()), slog.String("method", e.in.Method),
-		slog.String("host", e.in.Host), slog.String("path", e.in.URL.EscapedPath()), slog.String("proto", e.in.Proto),
-		slog.Bool("tls", e.in.TLS != nil), slog.Int("status", status), slog.Int64("bytes", e.out.bytes),
-		slog.Float64("seconds", took.Seconds()), slog.String("reason", string(d.Reason)),
-	)
-	attrs = appendDecision(attrs, e)
-	if e.cause != nil {
-		attrs = append(attrs, slog.String("error", e.cause.Error()))
-	}
-	a.lines.LogAttrs(context.Background(), slog.LevelInfo, "request", attrs...)
-}
-
-// appendDecision adds what is only there for some requests.
-func appendDecision(attrs []slog.Attr, e *exchange) []slog.Attr {
-	d := &e.decision
-	if d.RuleID != 0 {
-		attrs = append(attrs, slog.Int64("rule", d.RuleID))
-	}
-	if d.RedirectID != 0 {
-		attrs = append(attrs, slog.Int64("redirect", d.RedirectID))
-	}
-	if d.Split() {
-		attrs = append(attrs, slog.Int("bucket", d.Bucket))
-	}
-	if d.Upstream != "" {
-		attrs = append(attrs, slog.String("version", d.Version), slog.String("upstream", d.Upstream), slog.String("target", e.target),
-			slog.Float64("upstream_seconds", e.waited.Seconds()))
-	}
-	return attrs
 }

@@ -1,11 +1,13 @@
 package proxy
 
 import (
-	"encoding/json"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
+
+	"cutover/rules"
 )
 
 // statusClientGone is logged where the visitor left before there was an answer. It is never sent.
@@ -21,6 +23,7 @@ type problem struct {
 }
 
 // answer tells the visitor what went wrong, without its cause, and the operator why. This is the one place that does.
+// Where the answer has begun, or nobody listens, it panics with http.ErrAbortHandler.
 func (h *Handler) answer(e *exchange, p *problem) {
 	e.cause = p.cause
 	h.logProblem(e, p)
@@ -28,9 +31,10 @@ func (h *Handler) answer(e *exchange, p *problem) {
 		if e.out.status == 0 {
 			e.out.status = p.status
 		}
-		panic(http.ErrAbortHandler) // half an answer must not look whole, and nobody listens to the other
+		panic(http.ErrAbortHandler)
 	}
 	header := e.out.Header()
+	delete(header, "Content-Type") // what an answer that was refused may have left
 	h.decorate(header, e)
 	header.Set("Cache-Control", "no-store")
 	header.Set("X-Content-Type-Options", "nosniff")
@@ -42,7 +46,7 @@ func (h *Handler) answer(e *exchange, p *problem) {
 	if p.status == http.StatusMethodNotAllowed {
 		header.Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 	}
-	kind, body := h.Pages.render(page, e.in.Header.Get("Accept"))
+	kind, body := h.Pages.render(page, e.in.Header["Accept"])
 	header.Set("Content-Type", kind)
 	header.Set("Content-Length", strconv.Itoa(len(body)))
 	e.out.WriteHeader(p.status)
@@ -51,6 +55,7 @@ func (h *Handler) answer(e *exchange, p *problem) {
 	}
 }
 
+// logProblem tells the operator. What a visitor causes is of interest to few.
 func (h *Handler) logProblem(e *exchange, p *problem) {
 	level := slog.LevelDebug
 	if p.status >= 500 {
@@ -60,14 +65,27 @@ func (h *Handler) logProblem(e *exchange, p *problem) {
 		slog.String("request_id", e.id), slog.String("host", e.in.Host), slog.String("upstream", e.decision.Upstream), slog.String("target", e.target))
 }
 
-// render returns a page in the form that the visitor asked for.
-func (p *Pages) render(page Page, accept string) (kind string, body []byte) {
-	switch {
-	case strings.Contains(accept, "text/html"):
-		return "text/html; charset=utf-8", p.html(page)
-	case strings.Contains(accept, "application/json"):
-		body, _ = json.Marshal(page) // numbers and strings can always be written
-		return "application/json", append(body, '\n')
+// decorate sets what the decision asks for on an answer, whoever gives it.
+func (h *Handler) decorate(header http.Header, e *exchange) {
+	header.Set("X-Request-Id", e.id)
+	d := &e.decision
+	if d.Split() && d.Sticky == rules.StickyCookie && !d.Visitor.Returned {
+		header.Add("Set-Cookie", h.Visitors.cookie(e.host, d.Visitor, e.secure).String())
 	}
-	return "text/plain; charset=utf-8", []byte(strconv.Itoa(page.Status) + " " + page.Title + "\nRequest " + page.RequestID + "\n")
+	if d.VaryCookie && !varies(header["Vary"], "Cookie") {
+		header.Add("Vary", "Cookie")
+	}
+	if d.HSTS > 0 && e.secure && header.Get("Strict-Transport-Security") == "" {
+		header.Set("Strict-Transport-Security", "max-age="+strconv.FormatInt(d.HSTS, 10))
+	}
+}
+
+// varies reports whether a Vary header names a field, or all.
+func varies(lines []string, name string) bool {
+	return slices.ContainsFunc(lines, func(line string) bool {
+		return slices.ContainsFunc(strings.Split(line, ","), func(field string) bool {
+			field = strings.TrimSpace(field)
+			return field == "*" || strings.EqualFold(field, name)
+		})
+	})
 }

@@ -185,7 +185,7 @@ func TestTheAccessLineSaysWhy(t *testing.T) {
 	s.get(t, "a.test", "/path?secret=1", nil)
 	eventually(t, "the line", func() bool { return strings.Contains(s.lines.String(), "\n") })
 	line := s.lines.String()
-	for _, want := range []string{`"host":"a.test"`, `"path":"/path"`, `"status":200`, `"reason":"rule"`, `"rule":1`, `"version":"v2"`, `"upstream":"v2"`, `"target":"http://127.0.0.1:`, `"client":"127.0.0.1"`, `"bytes":2`, `"request_id":"`, `"seconds":`} {
+	for _, want := range []string{`"host":"a.test"`, `"path":"/path"`, `"status":200`, `"reason":"rule"`, `"rule":1`, `"version":"v2"`, `"upstream":"v2"`, `"target":"http://127.0.0.1:`, `"client":"127.0.0.1"`, `"bytes_in":0`, `"bytes_out":2`, `"request_id":"`, `"seconds":`} {
 		if !strings.Contains(line, want) {
 			t.Errorf("%s is missing in %s", want, line)
 		}
@@ -211,7 +211,7 @@ func TestMetricsCountByVersionAndClass(t *testing.T) {
 	eventually(t, "the count", func() bool {
 		w := httptest.NewRecorder()
 		s.handler.Metrics.Handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil))
-		return strings.Contains(w.Body.String(), `cutover_requests_total{code="2xx",upstream="v2",version="v2"} 1`)
+		return strings.Contains(w.Body.String(), `cutover_requests_total{code="2xx",target="`+s.rows.Upstreams[1].Targets[0].URL+`",upstream="v2",version="v2"} 1`)
 	})
 }
 

@@ -27,34 +27,44 @@ func (h *Handler) clientOf(r *http.Request) netip.Addr {
 	if !h.trusts(client) {
 		return client
 	}
-	hops := forwardedFor(r.Header["X-Forwarded-For"])
-	for _, hop := range slices.Backward(hops) {
-		address, ok := parseHop(hop)
-		if !ok {
-			return client // what cannot be read cannot be trusted, nor anything left of it
-		}
-		client = address
-		if !h.trusts(address) {
-			return client
+	return rightmostUntrusted(r.Header["X-Forwarded-For"], client, h.trusts)
+}
+
+// rightmostUntrusted walks the lines of X-Forwarded-For from the peer back towards the client. A hop that cannot be
+// read ends the walk, since neither it nor anything left of it can be trusted.
+func rightmostUntrusted(lines []string, peer netip.Addr, trusts func(netip.Addr) bool) netip.Addr {
+	client := peer
+	for _, line := range slices.Backward(lines) {
+		for more := true; more; {
+			var hop string
+			line, hop, more = cutLast(line)
+			address, ok := parseHop(hop)
+			if !ok {
+				return client
+			}
+			if client = address; !trusts(address) {
+				return client
+			}
 		}
 	}
 	return client
 }
 
-// forwardedFor splits every line of X-Forwarded-For into its hops, in order.
-func forwardedFor(lines []string) []string {
-	var hops []string
-	for _, line := range lines {
-		for hop := range strings.SplitSeq(line, ",") {
-			hops = append(hops, strings.TrimSpace(hop))
-		}
+// cutLast splits off what follows the last comma.
+func cutLast(line string) (before, last string, more bool) {
+	if i := strings.LastIndexByte(line, ','); i >= 0 {
+		return line[:i], line[i+1:], true
 	}
-	return hops
+	return "", line, false
 }
 
 // parseHop reads an address, with or without brackets and port.
 func parseHop(hop string) (netip.Addr, bool) {
-	if address, err := netip.ParseAddr(strings.Trim(hop, "[]")); err == nil {
+	hop = strings.Trim(hop, " \t")
+	if inner, ok := strings.CutPrefix(hop, "["); ok && strings.HasSuffix(inner, "]") {
+		hop = strings.TrimSuffix(inner, "]")
+	}
+	if address, err := netip.ParseAddr(hop); err == nil {
 		return address.Unmap().WithZone(""), true
 	}
 	if address, err := netip.ParseAddrPort(hop); err == nil {

@@ -15,24 +15,49 @@ import (
 type exchange struct {
 	in       *http.Request
 	out      *recorder
+	upload   *upload // nil where the request has no body
 	began    time.Time
 	id       string     // request id
 	trusted  bool       // the peer's forwarding headers are believed
-	client   netip.Addr // behind trusted proxies
+	secure   bool       // the visitor speaks https, to us or to a trusted proxy
+	client   netip.Addr // behind trusted proxies; may be invalid
 	host     string     // in normal form
 	decision rules.Decision
 	target   string        // URL of the target that was tried last
 	waited   time.Duration // from the start until the upstream's first header
+	broke    error         // what ended the target's answer too early
+	tunnel   *tunnel       // after a 101
 	cause    error         // why it failed; nil if it did not
 	finished bool          // the answer did not break off
 }
 
+// begin looks at a request. The answer may begin before the request has ended: without full duplex net/http would
+// swallow what is left of it, which the target still waits for.
 func (h *Handler) begin(w http.ResponseWriter, r *http.Request) *exchange {
+	_ = http.NewResponseController(w).EnableFullDuplex() // HTTP/2 always is
 	e := &exchange{in: r, out: &recorder{ResponseWriter: w}, began: time.Now(), decision: rules.Decision{Bucket: -1}}
+	if r.Body != nil && r.Body != http.NoBody {
+		e.upload = &upload{ReadCloser: r.Body}
+	}
 	e.trusted = h.trusts(peerOf(r))
+	e.secure = e.scheme() == "https"
 	e.client = h.clientOf(r)
 	e.id = e.requestID()
 	return e
+}
+
+// scheme returns what the visitor speaks, as far as it can be believed.
+func (e *exchange) scheme() string {
+	if e.trusted {
+		switch proto := e.in.Header.Get("X-Forwarded-Proto"); proto {
+		case "http", "https":
+			return proto
+		}
+	}
+	if e.in.TLS != nil {
+		return "https"
+	}
+	return "http"
 }
 
 // requestID keeps the id that a trusted proxy gave, and makes one otherwise.
@@ -49,21 +74,26 @@ func validID(id string) bool {
 	if id == "" || len(id) > 128 {
 		return false
 	}
-	for i := range len(id) {
-		if id[i] <= ' ' || id[i] > '~' {
+	return isPrintable(id)
+}
+
+// isPrintable reports whether text is of visible ASCII alone.
+func isPrintable(text string) bool {
+	for i := range len(text) {
+		if text[i] <= ' ' || text[i] > '~' {
 			return false
 		}
 	}
 	return true
 }
 
-var errBrokeOff = errors.New("the answer broke off: the target or the visitor closed the connection")
+var errBrokeOff = errors.New("the answer broke off")
 
 // end counts and logs the exchange.
 func (h *Handler) end(e *exchange) {
 	took := time.Since(e.began)
 	if !e.finished && e.cause == nil {
-		e.cause = errBrokeOff
+		e.cause = firstError(e.out.err, e.broke, errBrokeOff)
 	}
 	status := e.out.status
 	if status == 0 {
@@ -72,33 +102,29 @@ func (h *Handler) end(e *exchange) {
 			status = statusClientGone
 		}
 	}
-	h.Metrics.Request(e.decision.Version, e.decision.Upstream, status, took)
+	h.Metrics.Request(e.decision.Version, e.decision.Upstream, e.target, status, took)
 	if h.Access != nil {
 		h.Access.write(e, status, took)
 	}
 }
 
-// recorder notes what is answered. It hides nothing: http.ResponseController finds the rest through Unwrap.
-type recorder struct {
-	http.ResponseWriter
-	status int
-	bytes  int64
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-func (w *recorder) WriteHeader(status int) {
-	if w.status == 0 && (status >= 200 || status == http.StatusSwitchingProtocols) {
-		w.status = status
+// traffic returns how many bytes of bodies came from the visitor and went to him.
+func (e *exchange) traffic() (in, out int64) {
+	if e.upload != nil {
+		in = e.upload.bytes.Load()
 	}
-	w.ResponseWriter.WriteHeader(status)
-}
-
-func (w *recorder) Write(b []byte) (int, error) {
-	if w.status == 0 {
-		w.status = http.StatusOK
+	out = e.out.bytes
+	if e.tunnel != nil {
+		in, out = in+e.tunnel.in.Load(), out+e.tunnel.out.Load()
 	}
-	n, err := w.ResponseWriter.Write(b)
-	w.bytes += int64(n)
-	return n, err
+	return in, out
 }

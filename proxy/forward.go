@@ -1,15 +1,18 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"log"
-	"log/slog"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httputil"
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
 
 	"cutover/proxy/upstream"
 	"cutover/rules"
@@ -17,7 +20,8 @@ import (
 
 var (
 	errNoUpstream    = errors.New("the rules name an upstream that does not exist")
-	errForeignTunnel = errors.New("the target answered 101 with another protocol than the request asked for")
+	errForeignTunnel = errors.New("the target switches to a protocol that the request did not ask for")
+	errBadStatus     = errors.New("the target's answer has a status that HTTP does not know")
 )
 
 // forward sends the request to its upstream and streams the answer back.
@@ -31,96 +35,85 @@ func (h *Handler) forward(e *exchange, view *rules.View) *problem {
 		Rewrite:        func(r *httputil.ProxyRequest) { h.rewrite(e, r) },
 		Transport:      h.Upstreams.For(up),
 		ModifyResponse: func(r *http.Response) error { return h.modify(e, r) },
-		ErrorHandler:   func(_ http.ResponseWriter, _ *http.Request, err error) { failed = failure(err) },
+		ErrorHandler:   func(_ http.ResponseWriter, r *http.Request, err error) { failed = failure(r.Context(), err) },
 		BufferPool:     copyBuffers{},
-		ErrorLog:       log.New(slog.NewLogLogger(h.log().Handler(), slog.LevelDebug).Writer(), "", 0),
+		ErrorLog:       h.debugLog(),
 	}
-	forwarder.ServeHTTP(e.out, e.in.WithContext(upstream.WithChosen(e.in.Context(), &e.target)))
+	in := e.in.WithContext(upstream.WithChosen(e.in.Context(), &e.target))
+	if e.upload != nil {
+		in.Body = e.upload
+	}
+	forwarder.ServeHTTP(e.out, in)
 	return failed
-}
-
-// rewrite makes the request that the target gets: the visitor's own, byte for byte where that is possible, with
-// forwarding headers that can be believed. ReverseProxy has removed hop-by-hop headers before.
-func (h *Handler) rewrite(e *exchange, r *httputil.ProxyRequest) {
-	r.Out.Host = r.In.Host
-	r.Out.URL.RawQuery = r.In.URL.RawQuery // ReverseProxy drops parts that it cannot parse; the target may want them
-	r.Out.Trailer = r.In.Trailer           // the same map: its values come when the body ends
-	dropForwarding(r.Out.Header)
-	if strings.EqualFold(r.Out.Header.Get("Upgrade"), "h2c") {
-		for _, name := range []string{"Connection", "Upgrade", "Http2-Settings"} {
-			r.Out.Header.Del(name)
-		}
-	}
-	h.addForwarding(e, r)
-}
-
-// dropForwarding removes what only a proxy may say.
-func dropForwarding(header http.Header) {
-	for name := range header {
-		switch {
-		case name == "Forwarded", name == "X-Real-Ip", name == "X-Request-Id",
-			strings.HasPrefix(name, "X-Forwarded-"), strings.HasPrefix(name, "X-Cutover-"):
-			delete(header, name)
-		}
-	}
-}
-
-// addForwarding says who asks, for what and how. What a trusted proxy before us said is kept.
-func (h *Handler) addForwarding(e *exchange, r *httputil.ProxyRequest) {
-	out, scheme, host := r.Out.Header, "http", r.In.Host
-	if r.In.TLS != nil {
-		scheme = "https"
-	}
-	chain := peerOf(r.In).String()
-	if e.trusted {
-		scheme = firstOf(r.In.Header.Get("X-Forwarded-Proto"), scheme)
-		host = firstOf(r.In.Header.Get("X-Forwarded-Host"), host)
-		if hops := r.In.Header["X-Forwarded-For"]; len(hops) > 0 {
-			chain = strings.Join(hops, ", ") + ", " + chain
-		}
-	}
-	out.Set("X-Forwarded-For", chain)
-	out.Set("X-Forwarded-Proto", scheme)
-	out.Set("X-Forwarded-Host", host)
-	out.Set("X-Real-Ip", e.client.String())
-	out.Set("X-Request-Id", e.id)
-	if h.Instance != "" {
-		out.Add("Via", fmt.Sprintf("%d.%d %s", r.In.ProtoMajor, r.In.ProtoMinor, h.Instance))
-	}
-}
-
-func firstOf(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 // modify makes the answer ours where it must be.
 func (h *Handler) modify(e *exchange, r *http.Response) error {
 	e.waited = time.Since(e.began)
-	if r.StatusCode == http.StatusSwitchingProtocols {
-		if asked := r.Request.Header.Get("Upgrade"); asked == "" || !strings.EqualFold(asked, r.Header.Get("Upgrade")) {
-			return errForeignTunnel
+	switch {
+	case r.StatusCode < 100:
+		return fmt.Errorf("%w: %s", errBadStatus, r.Status) // net/http refuses to write it
+	case r.StatusCode == http.StatusSwitchingProtocols:
+		if err := e.openTunnel(r); err != nil {
+			return err
 		}
-		e.out.status = r.StatusCode // it is written past the recorder
+	default:
+		r.Body = &download{r.Body, e}
+		if _, typed := r.Header["Content-Type"]; !typed {
+			e.out.Header()["Content-Type"] = nil // net/http would guess one
+		}
 	}
 	r.Header.Del("Alt-Svc") // the target's own ports are not ours
 	h.decorate(r.Header, e)
 	return nil
 }
 
-// failure turns what went wrong with a target into an answer.
-func failure(err error) *problem {
+// openTunnel lets a 101 through if it answers what the request asked for (RFC 9110 §7.8).
+func (e *exchange) openTunnel(r *http.Response) error {
+	asked, got := upgradeOf(r.Request.Header), upgradeOf(r.Header)
+	if asked == "" || !strings.EqualFold(asked, got) {
+		return fmt.Errorf("%w: asked %q, got %q", errForeignTunnel, asked, got)
+	}
+	connection, ok := r.Body.(io.ReadWriteCloser)
+	if !ok {
+		return errForeignTunnel // cannot be: http.Transport gives one with every 101
+	}
+	e.tunnel = &tunnel{ReadWriteCloser: connection}
+	r.Body = e.tunnel
+	e.out.status = r.StatusCode // ReverseProxy writes it past the recorder
+	return nil
+}
+
+func upgradeOf(header http.Header) string {
+	if !httpguts.HeaderValuesContainsToken(header["Connection"], "Upgrade") {
+		return ""
+	}
+	return header.Get("Upgrade")
+}
+
+// failure turns what went wrong into an answer.
+func failure(ctx context.Context, err error) *problem {
+	var visitors *upstream.VisitorError
 	switch {
+	case ctx.Err() != nil:
+		return &problem{status: statusClientGone, cause: fmt.Errorf("the visitor left: %w", err)}
+	case errors.As(err, &visitors):
+		return &problem{status: statusOfUpload(visitors.Err), cause: err}
 	case errors.Is(err, upstream.ErrNoTarget):
 		return &problem{status: http.StatusServiceUnavailable, cause: err}
-	case upstream.Cause(err) == "canceled":
-		return &problem{status: statusClientGone, cause: err}
 	case upstream.IsTimeout(err):
 		return &problem{status: http.StatusGatewayTimeout, cause: err}
 	}
 	return &problem{status: http.StatusBadGateway, cause: err}
+}
+
+// statusOfUpload tells a visitor who left from one who sends nonsense.
+func statusOfUpload(err error) int {
+	var network net.Error
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &network) {
+		return statusClientGone
+	}
+	return http.StatusBadRequest
 }
 
 // copyBuffers lends ReverseProxy its buffers.
@@ -130,6 +123,8 @@ const copyBufferSize = 32 << 10
 
 var buffers = sync.Pool{New: func() any { return new([copyBufferSize]byte) }} //nolint:gochecknoglobals // a pool is shared by its nature
 
+// Get is of httputil.BufferPool.
 func (copyBuffers) Get() []byte { return buffers.Get().(*[copyBufferSize]byte)[:] }
 
+// Put is of httputil.BufferPool.
 func (copyBuffers) Put(b []byte) { buffers.Put((*[copyBufferSize]byte)(b)) }

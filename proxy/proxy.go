@@ -1,11 +1,18 @@
 // Package proxy is the data plane: it decides each request by the rules' current view, forwards it or answers it, and
 // says why in one log line. Handler is the reference for how requests and answers are treated.
+//
+// What the visitor and the target say to each other passes as it is: Host, path and query byte for byte, bodies and
+// trailers as they come, both ways at once and without a bound on their size. Three things cannot pass, since net/http
+// does not keep them: the spelling of header names (they arrive in canonical form), the order of headers of different
+// names, and an answer's reason phrase. Trailers of a request must be announced by its Trailer header.
 package proxy
 
 import (
+	"log"
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"sync"
 
 	"cutover/proxy/metrics"
 	"cutover/proxy/upstream"
@@ -16,7 +23,7 @@ import (
 type Views interface{ Load() *rules.View }
 
 // Handler answers every request that comes to the sockets. Views, Upstreams and Visitors are required; every other
-// field may be left zero.
+// field may be left zero. Fields must not change once requests are served.
 type Handler struct {
 	Views     Views
 	Upstreams *upstream.Set
@@ -33,6 +40,9 @@ type Handler struct {
 	Metrics  *metrics.Metrics
 	Log      *slog.Logger // nil discards
 	Instance string       // a name of this process, for the loop guard; empty switches it off
+
+	noise     *log.Logger // what ReverseProxy says; the exchange tells the same better
+	noiseOnce sync.Once
 }
 
 func (h *Handler) log() *slog.Logger {
@@ -40,6 +50,12 @@ func (h *Handler) log() *slog.Logger {
 		return slog.New(slog.DiscardHandler)
 	}
 	return h.Log
+}
+
+// debugLog returns a logger for those who know only the older kind.
+func (h *Handler) debugLog() *log.Logger {
+	h.noiseOnce.Do(func() { h.noise = slog.NewLogLogger(h.log().Handler(), slog.LevelDebug) })
+	return h.noise
 }
 
 // ServeHTTP answers a request and logs it. It panics with http.ErrAbortHandler where an answer breaks off half-way, so
@@ -55,10 +71,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // serve forwards the request or answers it; what it returns is still to be answered.
 func (h *Handler) serve(e *exchange) *problem {
-	if p := h.refuse(e.in); p != nil {
+	if p := h.refuse(e); p != nil {
 		return p
 	}
-	e.host, _ = rules.NormalizeHost(e.in.Host) // refuse has looked at it
 	view := h.Views.Load()
 	e.decision = view.Match(h.question(e.in, e.host, e.client))
 	if h.redirectToHTTPS(e) {
@@ -67,8 +82,7 @@ func (h *Handler) serve(e *exchange) *problem {
 	switch e.decision.Action {
 	case rules.Moved:
 		h.decorate(e.out.Header(), e)
-		e.out.Header().Set("Location", e.decision.Location)
-		e.out.WriteHeader(e.decision.Status)
+		redirect(e, e.decision.Status, e.decision.Location)
 		return nil
 	case rules.Gone:
 		return &problem{status: http.StatusGone, cause: errGone}
@@ -80,10 +94,11 @@ func (h *Handler) serve(e *exchange) *problem {
 
 // Decide says what a request would meet, as ServeHTTP does. It changes nothing and does not keep r.
 func (h *Handler) Decide(r *http.Request) rules.Decision {
-	host, _ := rules.NormalizeHost(r.Host)
+	host, _ := rules.NormalizeHost(r.Host) // "" where it is none: then no row matches
 	return h.Views.Load().Match(h.question(r, host, h.clientOf(r)))
 }
 
+// question is what the rules are asked about a request.
 func (h *Handler) question(r *http.Request, host string, client netip.Addr) *rules.Request {
 	return &rules.Request{
 		Method: r.Method, Host: host, Path: r.URL.EscapedPath(), RawQuery: r.URL.RawQuery,

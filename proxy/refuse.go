@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 
 	"cutover/rules"
@@ -15,19 +15,22 @@ var (
 	errGone        = errors.New("a redirect says that this is gone")
 	errUnknownHost = errors.New("no rule knows this host, and the default is to refuse")
 	errConnect     = errors.New("CONNECT is not served")
+	errForm        = errors.New("the request line names no path and no http or https URL")
+	errUser        = errors.New("the URL of the request line names a user")
+	errUpgrade     = errors.New("the Upgrade header is no protocol")
 	errLoop        = errors.New("the request has come back to the process that forwarded it: a target leads to this proxy")
 )
 
-// refuse returns why a request must not be served at all.
-func (h *Handler) refuse(r *http.Request) *problem {
+// refuse returns why a request must not be served at all; otherwise it has filled in the host.
+func (h *Handler) refuse(e *exchange) *problem {
+	r := e.in
 	if r.Method == http.MethodConnect {
 		return &problem{status: http.StatusMethodNotAllowed, cause: errConnect}
 	}
-	host, err := rules.NormalizeHost(r.Host)
-	if err != nil {
-		return &problem{status: http.StatusBadRequest, cause: fmt.Errorf("host %q: %w", r.Host, err)}
+	if err := e.checkForm(); err != nil {
+		return &problem{status: http.StatusBadRequest, cause: err}
 	}
-	if p := refuseAuthority(r, host); p != nil {
+	if p := e.checkAuthority(); p != nil {
 		return p
 	}
 	if h.Instance != "" && looped(r.Header["Via"], h.Instance) {
@@ -36,17 +39,54 @@ func (h *Handler) refuse(r *http.Request) *problem {
 	return nil
 }
 
-// refuseAuthority holds the request's host against the TLS name (RFC 9110 §7.4): a resumed session skips the gate on
-// certificates, and one host must not be had over another's connection.
-func refuseAuthority(r *http.Request, host string) *problem {
-	if r.TLS == nil || r.TLS.ServerName == "" {
+// checkForm looks at what the request is made of. In absolute form, Host is that of the URL already (RFC 9112 §3.2.2).
+func (e *exchange) checkForm() error {
+	u := e.in.URL
+	switch {
+	case u.Opaque != "":
+		return errForm
+	case u.Scheme != "" && !strings.EqualFold(u.Scheme, "http") && !strings.EqualFold(u.Scheme, "https"):
+		return errForm
+	case u.User != nil:
+		return errUser // RFC 9110 §4.2.4
+	}
+	for part := range strings.SplitSeq(e.in.Header.Get("Upgrade"), " ") {
+		if !isPrintable(part) {
+			return errUpgrade
+		}
+	}
+	host, err := rules.NormalizeHost(e.in.Host)
+	if err != nil {
+		return fmt.Errorf("host %q: %w", e.in.Host, err)
+	}
+	e.host = host
+	return nil
+}
+
+// checkAuthority holds the request's host against the TLS name, and its scheme against the connection (RFC 9110 §7.4):
+// a resumed session skips the gate on certificates, and one host must not be had over another's connection.
+func (e *exchange) checkAuthority() *problem {
+	state := e.in.TLS
+	if scheme := e.in.URL.Scheme; scheme != "" && strings.EqualFold(scheme, "https") != (state != nil) {
+		return misdirected("the URL of the request line is of %s, the connection is not", scheme)
+	}
+	if state == nil {
 		return nil
 	}
-	name, err := rules.NormalizeHost(r.TLS.ServerName)
-	if err != nil || name != host {
-		return &problem{status: http.StatusMisdirectedRequest, cause: fmt.Errorf("the host is %q but the TLS name is %q", host, r.TLS.ServerName)}
+	if state.ServerName == "" {
+		if _, err := netip.ParseAddr(e.host); err == nil {
+			return nil // addresses are never named in TLS (RFC 6066 §3)
+		}
+		return misdirected("the host is %q, and TLS named none", e.host)
+	}
+	if name, err := rules.NormalizeHost(state.ServerName); err != nil || name != e.host {
+		return misdirected("the host is %q but the TLS name is %q", e.host, state.ServerName)
 	}
 	return nil
+}
+
+func misdirected(format string, args ...any) *problem {
+	return &problem{status: http.StatusMisdirectedRequest, cause: fmt.Errorf(format, args...)}
 }
 
 // looped reports whether our own name is among the receivers of a Via header (RFC 9110 §7.6.3).
@@ -57,49 +97,4 @@ func looped(via []string, instance string) bool {
 			return len(fields) >= 2 && fields[1] == instance
 		})
 	})
-}
-
-// redirectToHTTPS answers a request in clear text where its host asks for https and a certificate can be served. Until
-// then it is asked for, and the request is served as it came. ACME's own requests stay in clear text.
-func (h *Handler) redirectToHTTPS(e *exchange) bool {
-	if e.in.TLS != nil || e.decision.HTTPS != rules.HTTPSRedirect || strings.HasPrefix(e.in.URL.Path, "/.well-known/acme-challenge/") {
-		return false
-	}
-	if h.CertificateReady == nil || !h.CertificateReady(e.host) {
-		if h.PrepareCertificate != nil {
-			h.PrepareCertificate(e.host)
-		}
-		return false
-	}
-	h.decorate(e.out.Header(), e)
-	e.out.Header().Set("Location", "https://"+e.host+requestTarget(e.in))
-	e.out.WriteHeader(http.StatusPermanentRedirect)
-	return true
-}
-
-// requestTarget returns path and query as the client sent them.
-func requestTarget(r *http.Request) string {
-	target := r.URL.EscapedPath()
-	if !strings.HasPrefix(target, "/") {
-		target = "/"
-	}
-	if r.URL.RawQuery != "" || r.URL.ForceQuery {
-		target += "?" + r.URL.RawQuery
-	}
-	return target
-}
-
-// decorate sets what the decision asks for on an answer, whoever gives it.
-func (h *Handler) decorate(header http.Header, e *exchange) {
-	header.Set("X-Request-Id", e.id)
-	d := &e.decision
-	if d.Split() && d.Sticky == rules.StickyCookie && !d.Visitor.Returned {
-		header.Add("Set-Cookie", h.Visitors.cookie(e.host, d.Visitor, e.in.TLS != nil).String())
-	}
-	if d.VaryCookie {
-		header.Add("Vary", "Cookie")
-	}
-	if d.HSTS > 0 && e.in.TLS != nil && header.Get("Strict-Transport-Security") == "" {
-		header.Set("Strict-Transport-Security", "max-age="+strconv.FormatInt(d.HSTS, 10))
-	}
 }

@@ -2,18 +2,10 @@ package proxy
 
 import (
 	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
-	"errors"
-	"fmt"
-	"io/fs"
 	"net/http"
 	"net/netip"
-	"os"
-	"path/filepath"
-	"strings"
 
 	"cutover/rules"
 )
@@ -22,64 +14,19 @@ import (
 const CookieName = "cutover_visitor"
 
 const (
-	cookieAge  = 365 * 24 * 3600 // seconds
-	macSize    = 16
-	tokenSize  = 16 + macSize
-	keyMinimum = 32 // bytes
+	cookieAge = 365 * 24 * 3600 // seconds
+	macSize   = 16
+	tokenSize = 16 + macSize
 )
 
 // Visitors tells visitors apart. A visitor who returns no valid cookie is known by the client's address, and the cookie
 // that is issued then carries the same id: so the first and the second request agree, and a client that never returns
 // cookies stays where it is.
+//
+// Keys can be rotated: the newest signs cookies, and those that an older one has signed stay valid. Ids of addresses are
+// derived by the oldest, so that a new key moves nobody; when that key goes, visitors without a cookie are known anew.
 type Visitors struct {
-	keys [][]byte // the first signs; all are accepted
-}
-
-// LoadVisitors reads the signing keys, one a line in hexadecimal, the newest first. A file that is missing is made, with
-// one key, readable by its owner alone.
-func LoadVisitors(path string) (*Visitors, error) {
-	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		text, err = makeKeyFile(path)
-	}
-	if err != nil {
-		return nil, err
-	}
-	v := &Visitors{}
-	for line := range strings.Lines(string(text)) {
-		if line = strings.TrimSpace(line); line == "" {
-			continue
-		}
-		key, err := hex.DecodeString(line)
-		if err != nil || len(key) < keyMinimum {
-			return nil, fmt.Errorf("%s: a line is not a key of %d bytes in hexadecimal: restore the file, or delete it and let visitors be known anew", path, keyMinimum)
-		}
-		v.keys = append(v.keys, key)
-	}
-	if len(v.keys) == 0 {
-		return nil, fmt.Errorf("%s holds no key: delete it and a new one is made", path)
-	}
-	return v, nil
-}
-
-// makeKeyFile writes a new key under another name first, so that the file is whole or not there.
-func makeKeyFile(path string) ([]byte, error) {
-	key := make([]byte, keyMinimum)
-	_, _ = rand.Read(key) // never fails: crypto/rand ends the program instead
-	text := []byte(hex.EncodeToString(key) + "\n")
-	file, err := os.CreateTemp(filepath.Dir(path), ".visitor-*")
-	if err != nil {
-		return nil, err
-	}
-	_, err = file.Write(text)
-	err = errors.Join(err, file.Sync(), file.Close())
-	if err == nil {
-		err = os.Rename(file.Name(), path)
-	}
-	if err != nil {
-		return nil, errors.Join(err, os.Remove(file.Name()))
-	}
-	return text, nil
+	keys [][]byte // the newest first; at least one
 }
 
 // identify is rules.Request's Identify.
@@ -92,7 +39,7 @@ func (v *Visitors) identify(r *rules.Request, sticky rules.Sticky) rules.Visitor
 	return rules.Visitor{ID: v.byAddress(r.Host, r.ClientIP)}
 }
 
-// returned finds a valid cookie for a host.
+// returned finds a valid cookie for a host. There may be several, of which others have been set by strangers.
 func (v *Visitors) returned(header http.Header, host string) (id [16]byte, ok bool) {
 	request := http.Request{Header: header}
 	for _, cookie := range request.CookiesNamed(CookieName) {
@@ -130,7 +77,7 @@ func (v *Visitors) byAddress(host string, address netip.Addr) (id [16]byte) {
 			address = network.Addr()
 		}
 	}
-	copy(id[:], sign(v.keys[0], "address", host, address.AsSlice()))
+	copy(id[:], sign(v.keys[len(v.keys)-1], "address", host, address.AsSlice()))
 	return id
 }
 

@@ -26,14 +26,14 @@ func New() *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "cutover_requests_total", Help: "Requests answered, by version, upstream and class of the status code.",
-		}, []string{"version", "upstream", "code"}),
+			Name: "cutover_requests_total", Help: "Requests answered, by version, upstream, target and class of the status code.",
+		}, []string{"version", "upstream", "target", "code"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "cutover_request_duration_seconds", Help: "From the first byte of a request to the last of its answer.",
+			Name: "cutover_request_duration_seconds", Help: "From the end of a request's head to the end of its answer; tunnels are left out.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
 		}, []string{"version"}),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "cutover_upstream_failures_total", Help: "Attempts that a target did not answer, by cause.",
+			Name: "cutover_upstream_failures_total", Help: "Attempts that a target did not answer, or not to the end, by cause.",
 		}, []string{"upstream", "target", "cause"}),
 		events: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "cutover_events_total", Help: "Handshakes, accept errors and certificates, by outcome.",
@@ -49,14 +49,16 @@ func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{})
 }
 
-// Request counts an answered request. version and upstream are empty where nothing was forwarded. A nil Metrics
-// counts nothing.
-func (m *Metrics) Request(version, upstream string, status int, took time.Duration) {
+// Request counts an answered request. version, upstream and target are empty where nothing was forwarded. A nil
+// Metrics counts nothing. How long a tunnel (101) was open says nothing about speed, so that is left out.
+func (m *Metrics) Request(version, upstream, target string, status int, took time.Duration) {
 	if m == nil {
 		return
 	}
-	m.requests.WithLabelValues(version, upstream, class(status)).Inc()
-	m.duration.WithLabelValues(version).Observe(took.Seconds())
+	m.requests.WithLabelValues(version, upstream, target, class(status)).Inc()
+	if status != http.StatusSwitchingProtocols {
+		m.duration.WithLabelValues(version).Observe(took.Seconds())
+	}
 }
 
 // class returns "2xx" and so on; there are few.
@@ -67,7 +69,7 @@ func class(status int) string {
 	return strconv.Itoa(status/100) + "xx"
 }
 
-// Failure counts an attempt that a target did not answer.
+// Failure counts an attempt that a target did not answer, or not to the end.
 func (m *Metrics) Failure(upstream, target, cause string) {
 	if m != nil {
 		m.failures.WithLabelValues(upstream, target, cause).Inc()
@@ -81,7 +83,7 @@ func (m *Metrics) Event(kind, outcome string) {
 	}
 }
 
-// Gauge adds a value that is asked for whenever somebody looks. name must be new.
+// Gauge adds a value that is asked for whenever somebody looks. It panics if name is taken.
 func (m *Metrics) Gauge(name, help string, value func() float64) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
 }

@@ -58,7 +58,8 @@ type progress struct{ asked, connected bool }
 
 func (p *progress) follow(ctx context.Context) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GetConn: func(string) { p.asked = true },
+		// net/http asks again where a connection from before has died and the request may be repeated.
+		GetConn: func(string) { p.asked, p.connected = true, false },
 		GotConn: func(httptrace.GotConnInfo) { p.connected = true },
 	})
 }

@@ -1,0 +1,56 @@
+package proxy
+
+import (
+	"net/http"
+	"strings"
+
+	"cutover/rules"
+)
+
+// acmePath is where a CA looks for its tokens, in clear text (RFC 8555 §8.3).
+const acmePath = "/.well-known/acme-challenge/"
+
+// redirect answers with a Location and without a body.
+func redirect(e *exchange, status int, location string) {
+	header := e.out.Header()
+	header.Set("Location", location)
+	header.Set("Content-Length", "0")
+	e.out.WriteHeader(status)
+}
+
+// redirectToHTTPS answers a request in clear text where its host asks for https and a certificate can be served. Until
+// then it is asked for, and the request is served as it came. ACME's own requests stay in clear text.
+func (h *Handler) redirectToHTTPS(e *exchange) bool {
+	if e.secure || e.decision.HTTPS != rules.HTTPSRedirect || strings.HasPrefix(e.in.URL.Path, acmePath) {
+		return false
+	}
+	if h.CertificateReady == nil || !h.CertificateReady(e.host) {
+		if h.PrepareCertificate != nil {
+			h.PrepareCertificate(e.host)
+		}
+		return false
+	}
+	e.out.Header().Set("X-Request-Id", e.id)
+	redirect(e, http.StatusPermanentRedirect, "https://"+authority(e.host)+requestTarget(e.in))
+	return true
+}
+
+// authority puts an IPv6 address into brackets.
+func authority(host string) string {
+	if strings.Contains(host, ":") {
+		return "[" + host + "]"
+	}
+	return host
+}
+
+// requestTarget returns path and query as the client sent them.
+func requestTarget(r *http.Request) string {
+	target := rawPath(r)
+	if !strings.HasPrefix(target, "/") {
+		target = "/"
+	}
+	if r.URL.RawQuery != "" || r.URL.ForceQuery {
+		target += "?" + r.URL.RawQuery
+	}
+	return target
+}

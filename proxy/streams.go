@@ -1,0 +1,93 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync/atomic"
+)
+
+// recorder notes what is answered. It hides nothing: http.ResponseController finds the rest through Unwrap.
+type recorder struct {
+	http.ResponseWriter
+	status int // 0 until the answer itself begins
+	bytes  int64
+	err    error // the first write that failed
+}
+
+// Unwrap is for http.ResponseController: flush, hijack, deadlines, full duplex.
+func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// WriteHeader begins the answer, unless the status is informational.
+func (w *recorder) WriteHeader(status int) {
+	if w.status == 0 && status >= 200 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write counts what net/http takes.
+func (w *recorder) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	n, err := w.ResponseWriter.Write(b)
+	w.bytes += int64(n)
+	if err != nil && w.err == nil {
+		w.err = fmt.Errorf("the visitor left in the middle of the answer: %w", err)
+	}
+	return n, err
+}
+
+// upload is a request's body. A goroutine of the transport's reads it, maybe for longer than the answer takes.
+type upload struct {
+	io.ReadCloser
+	bytes atomic.Int64
+}
+
+func (u *upload) Read(b []byte) (int, error) {
+	n, err := u.ReadCloser.Read(b)
+	u.bytes.Add(int64(n))
+	return n, err
+}
+
+// download is an answer's body.
+type download struct {
+	io.ReadCloser
+	exchange *exchange
+}
+
+func (d *download) Read(b []byte) (int, error) {
+	n, err := d.ReadCloser.Read(b)
+	if err != nil && !errors.Is(err, io.EOF) && d.exchange.broke == nil {
+		d.exchange.broke = fmt.Errorf("the target broke off in the middle of the answer: %w", err)
+	}
+	return n, err
+}
+
+// tunnel is the connection to the target after a 101.
+type tunnel struct {
+	io.ReadWriteCloser
+	in, out atomic.Int64
+}
+
+func (t *tunnel) Read(b []byte) (int, error) {
+	n, err := t.ReadWriteCloser.Read(b)
+	t.out.Add(int64(n))
+	return n, err
+}
+
+func (t *tunnel) Write(b []byte) (int, error) {
+	n, err := t.ReadWriteCloser.Write(b)
+	t.in.Add(int64(n))
+	return n, err
+}
+
+// CloseWrite ends the visitor's direction and leaves the target's open, where the connection can do so.
+func (t *tunnel) CloseWrite() error {
+	if half, ok := t.ReadWriteCloser.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
