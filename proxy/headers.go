@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"fmt"
 	"net/http"
 	"net/http/httputil"
 	"strings"
@@ -110,7 +109,7 @@ func (h *Handler) addForwarding(e *exchange, r *httputil.ProxyRequest) {
 	}
 	out.Set("X-Request-Id", e.id)
 	if h.Instance != "" {
-		out.Add("Via", fmt.Sprintf("%d.%d %s", r.In.ProtoMajor, r.In.ProtoMinor, h.Instance))
+		out.Add(loopHeader, h.Instance)
 	}
 }
 

@@ -33,7 +33,7 @@ func (h *Handler) refuse(e *exchange) *problem {
 	if p := e.checkAuthority(); p != nil {
 		return p
 	}
-	if h.Instance != "" && looped(r.Header["Via"], h.Instance) {
+	if h.Instance != "" && looped(r.Header[loopHeader], h.Instance) {
 		return &problem{status: http.StatusLoopDetected, cause: errLoop}
 	}
 	return nil
@@ -89,12 +89,16 @@ func misdirected(format string, args ...any) *problem {
 	return &problem{status: http.StatusMisdirectedRequest, cause: fmt.Errorf(format, args...)}
 }
 
-// looped reports whether our own name is among the receivers of a Via header (RFC 9110 §7.6.3).
-func looped(via []string, instance string) bool {
-	return slices.ContainsFunc(via, func(line string) bool {
+// loopHeader names those who have forwarded a request (RFC 8586). Via would say the same, but servers take it for a
+// reason to answer otherwise: nginx and IIS stop compressing.
+const loopHeader = "Cdn-Loop"
+
+// looped reports whether our own name is among those who have forwarded a request.
+func looped(lines []string, instance string) bool {
+	return slices.ContainsFunc(lines, func(line string) bool {
 		return slices.ContainsFunc(strings.Split(line, ","), func(entry string) bool {
-			fields := strings.Fields(entry)
-			return len(fields) >= 2 && fields[1] == instance
+			name, _, _ := strings.Cut(entry, ";")
+			return strings.TrimSpace(name) == instance
 		})
 	})
 }
