@@ -1,59 +1,163 @@
 #!/usr/bin/env bash
-# Runs every test: linters, unit tests under the race detector, fuzz targets, ACME against Pebble, and the whole on a
-# real systemd in a box of its own. Installs what is missing with apt-get, and says so.
+# Runs every test: linters, unit tests under the race detector, fuzz targets, ACME against Pebble, a release build, and the
+# whole on a real systemd in a box of its own. Installs what is missing through the system's package manager, and says so.
 #
-#   scripts/test.sh               everything; the part on a real systemd needs root, and asks sudo for it
-#   FUZZ_TIME=5m scripts/test.sh  the same with longer fuzzing (3s for each target otherwise)
+#   scripts/test.sh              everything; what needs root asks sudo for it
+#   scripts/test.sh PART…        some of it: lint unit fuzz modules build e2e
+#   FUZZTIME=5m scripts/test.sh  the same with longer fuzzing (5s for each target otherwise)
+#   RUN=Deploy scripts/test.sh e2e   only the end-to-end tests of that name
+#
+# A test that is skipped counts as failed. The last lines say how many tests passed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-case ${1:-} in
-  '') ;;
-  -h | --help) sed -n '2,6p' "${BASH_SOURCE[0]}" | cut -c3-; exit 0 ;;
-  *) echo "test: there is no option $1" >&2; exit 2 ;;
-esac
 # shellcheck source=scripts/lib/packages.sh
 source scripts/lib/packages.sh
+# shellcheck source=scripts/lib/go.sh
+source scripts/lib/go.sh
+# shellcheck source=scripts/lib/gotest.sh
+source scripts/lib/gotest.sh
 
-step() { printf '\n=== %s (%s)\n' "$1" "$(date -u +%H:%M:%S)"; }
+parts=(lint unit fuzz modules build e2e)
+chosen=()
+for argument in "$@"; do
+  case $argument in
+    -h | --help) sed -n '2,10p' "${BASH_SOURCE[0]}" | cut -c3-; exit 0 ;;
+    *)
+      [[ " ${parts[*]} " == *" $argument "* ]] || { echo "test: there is no part $argument; there are: ${parts[*]}" >&2; exit 2; }
+      chosen+=("$argument")
+      ;;
+  esac
+done
+[[ ${#chosen[@]} -gt 0 ]] || chosen=("${parts[@]}")
+wanted() { [[ " ${chosen[*]} " == *" $1 "* ]]; }
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+bin=$PWD/.dev/bin
+mkdir -p "$bin"
+step() { printf '\n=== %s (%s, after %d s)\n' "$1" "$(date -u +%H:%M:%S)" "$SECONDS"; }
+
+# note TEXT is said once more at the end.
+note() { printf '%s\n' "$*" >>"$work/notes"; }
+
+# part NAME TITLE FUNCTION runs a part if it is wanted. The others go on if it fails; the end says so.
+part() {
+  local code
+  wanted "$1" || return 0
+  step "$2"
+  set +e
+  (set -e; "$3")
+  code=$?
+  set -e
+  [[ $code == 0 ]] || failed+=("$1")
+}
+
+# what_is_here makes sure of every program that the tests use, and of what the kernel must allow.
+what_is_here() {
+  need_go
+  need_c_compiler
+  need_commands git:git curl:curl sqlite3:sqlite3 shellcheck:shellcheck jq:jq openssl:openssl \
+    systemctl:systemd systemd-socket-activate:systemd systemd-analyze:systemd systemd-sysusers:systemd journalctl:systemd \
+    dbus-daemon:dbus ip:iproute2 ss:iproute2 unshare:util-linux nsenter:util-linux setpriv:util-linux flock:util-linux \
+    pgrep:procps ssh:openssh-client ssh-keygen:openssh-client useradd:passwd
+  go version
+  if ! may_be_root; then
+    echo "test: the tests on a real systemd need root, and sudo is not there or asks for a password" >&2
+    echo "hint: run: sudo -v && $0      or: sudo env \"PATH=\$PATH\" $0" >&2
+    exit 1
+  fi
+  if ! grep -q '\boverlay$' /proc/filesystems && ! as_root modprobe overlay; then
+    echo "test: this kernel has no overlay file system, which a box is made of" >&2
+    exit 1
+  fi
+  if ! grep -q ' cgroup2 ' /proc/mounts || ! as_root unshare --mount --pid --fork --uts --ipc --cgroup --net true; then
+    echo "test: a box needs cgroup2 and namespaces, and this machine does not allow them" >&2
+    echo "hint: run this on a machine of its own, or in a container with --privileged --cgroupns=private" >&2
+    exit 1
+  fi
+}
+
+lint() {
+  scripts/lint.sh 2>&1 | tee "$work/lint"
+  if grep 'NOT CHECKED' "$work/lint" >"$work/unchecked"; then note "$(sed 's/^ *//' "$work/unchecked")"; fi
+}
+
+# unit_tests runs the product's packages. Those with a test that needs root say so in these words, and get it.
+unit_tests() {
+  local rooted=() others=() package
+  if [[ $EUID != 0 ]]; then
+    mapfile -t rooted < <(git grep --untracked -l 'needs root: run scripts/test.sh' -- '*_test.go' ':!scripts' | xargs -rn 1 dirname | sort -u)
+  fi
+  while read -r package; do
+    [[ " ${rooted[*]} " == *" $package "* ]] || others+=("./$package")
+  done < <(go list -f '{{.Dir}}' ./... | sed "s|^$PWD/\?||")
+  run_tests . -race -shuffle=on "${others[@]}"
+  [[ ${#rooted[@]} == 0 ]] || run_tests . -race -shuffle=on -exec "sudo -n env PATH=$PATH" "${rooted[@]/#/./}"
+}
+
+# fuzz_targets finds every fuzz target of every module. What they learn is kept in Go's cache for the next run.
+fuzz_targets() {
+  local file line target count=0
+  while IFS=: read -r file line; do
+    target=${line#func }
+    target=${target%%(*}
+    echo "$(dirname "$file") $target"
+    if ! go test -C "$(dirname "$file")" -run='^$' -fuzz="^$target\$" -fuzztime="${FUZZTIME:-5s}" . >"$work/fuzz" 2>&1; then
+      cat "$work/fuzz"
+      return 1
+    fi
+    count=$((count + 1))
+  done < <(git grep --untracked -E '^func Fuzz\w*\(' -- '*_test.go')
+  [[ $count -gt 0 ]] || { echo "test: no fuzz target was found" >&2; return 1; }
+  note "$count fuzz targets, ${FUZZTIME:-5s} each"
+}
+
+# module_tests runs the nested modules: all but the boxes, which are the last part.
+module_tests() {
+  local module packages
+  while read -r module; do
+    [[ $module != . ]] || continue
+    mapfile -t packages < <(go list -C "$module" -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./... | grep -v '/e2e/system$')
+    run_tests "$module" -race -shuffle=on "${packages[@]}"
+  done < <(go_modules)
+}
+
+# release_build makes the binary that the end-to-end tests install.
+release_build() {
+  if (use_release_go); then
+    scripts/build.sh >"$work/release"
+  else
+    note "the release build: NOT CHECKED (Go $least_go cannot be fetched); a --dev build was tested instead"
+    scripts/build.sh --dev >"$work/release"
+  fi
+  "$(cat "$work/release")" version
+}
+
+end_to_end() {
+  local sshd release
+  [[ -s $work/release ]] || release_build
+  release=$(cat "$work/release")
+  sshd=$(unpack_server sshd "$PWD/.dev/openssh" openssh-server libwrap0)
+  go build -C scripts/e2e -o "$bin/pebble-box" ./cmd/pebble-box
+  verbose=1 run_tests scripts/e2e -count=1 -timeout=20m ${RUN:+-run="$RUN"} \
+    -exec "$( ((EUID == 0)) || echo 'sudo -n ')env 'CUTOVER_RELEASE=$release' 'CUTOVER_SOURCE=$PWD' 'PEBBLE_BOX=$bin/pebble-box' 'SSHD=$sshd'" ./system
+}
 
 step "what this machine has"
-need_commands go:golang cc:gcc git:git curl:curl sqlite3:sqlite3 shellcheck:shellcheck jq:jq openssl:openssl \
-  systemd-socket-activate:systemd systemd-analyze:systemd dbus-daemon:dbus ip:iproute2 unshare:util-linux nsenter:util-linux \
-  setpriv:util-linux pgrep:procps journalctl:systemd systemd-sysusers:systemd
-if [[ $EUID != 0 ]] && ! sudo -n true 2>/dev/null; then
-  echo "test: the tests on a real systemd need root, and sudo asks for a password" >&2
-  echo "hint: run 'sudo -v' first, then this again; or: sudo env \"PATH=\$PATH\" $0" >&2
+what_is_here
+failed=()
+part lint "linters" lint
+part unit "unit tests" unit_tests
+part fuzz "fuzz targets" fuzz_targets
+part modules "nested modules: ACME against Pebble, the scripts" module_tests
+part build "a release" release_build
+part e2e "end to end on a real systemd" end_to_end
+
+step "the end"
+[[ ! -s $work/notes ]] || cat "$work/notes"
+summary
+if [[ ${#failed[@]} -gt 0 ]]; then
+  echo "FAIL: ${failed[*]}"
   exit 1
 fi
-go version
-
-step "linters"
-scripts/lint.sh
-
-step "unit tests"
-go test -race -shuffle=on ./...
-
-step "fuzz targets"
-targets=0
-while IFS=: read -r file line; do
-  target=${line#func } target=${target%%(*}
-  echo "$(dirname "$file") $target"
-  go test -run='^$' -fuzz="^$target\$" -fuzztime="${FUZZ_TIME:-3s}" "./$(dirname "$file")" >/tmp/fuzz.$$ 2>&1 || { cat /tmp/fuzz.$$; rm -f /tmp/fuzz.$$; exit 1; }
-  targets=$((targets + 1))
-done < <(git grep -E '^func Fuzz' -- '*_test.go')
-rm -f /tmp/fuzz.$$
-[[ $targets -gt 0 ]] || { echo "test: no fuzz target was found" >&2; exit 1; }
-echo "$targets fuzz targets"
-
-step "ACME against Pebble"
-go test -C scripts/e2e -race -shuffle=on ./acme/...
-
-step "a release"
-release=$PWD/$(scripts/build.sh)
-
-step "end to end on a real systemd"
-suite=$PWD/.dev/bin/system.test
-go test -C scripts/e2e -c -o "$suite" ./system
-go build -C scripts/e2e -o "$PWD/.dev/bin/pebble-box" ./cmd/pebble-box
-as_root env CUTOVER_RELEASE="$release" CUTOVER_SOURCE="$PWD" PEBBLE_BOX="$PWD/.dev/bin/pebble-box" "$suite" -test.v -test.timeout=20m
-step "all passed"
+printf 'PASS: %s\nok  \tcutover\t%d.0s\n' "${chosen[*]}" "$SECONDS"

@@ -51,7 +51,7 @@ newest_build() {
   local root newest
   root=$(dirname "${BASH_SOURCE[0]}")/../..
   newest=$(find "$root/dist" -maxdepth 1 -name 'cutover-[0-9]*' -printf '%f\n' 2>/dev/null | sort | tail -n 1)
-  if [[ -n $newest ]]; then echo "$root/dist/$newest"; else echo "$root/$("$root/scripts/build.sh")"; fi
+  if [[ -n $newest ]]; then echo "$root/dist/$newest"; else "$root/scripts/build.sh"; fi
 }
 
 # put_release FILE: copies a binary among the releases and prints its place. Its name must say when it was built.
