@@ -123,19 +123,21 @@ func (c *compiler) addHost(row Host) {
 }
 
 func (c *compiler) addRedirect(row Redirect) {
+	stale := false
 	if err := row.Validate(); err != nil {
 		last, ok := c.previous.good.redirects[row.ID]
+		ok = ok && row.Enabled // what is switched off is off, good or bad
 		c.report("redirects", strconv.FormatInt(row.ID, 10), row.Host, err.Error(), ok)
 		if !ok {
 			return
 		}
-		row = last
+		row, stale = last, true
 	}
 	c.view.good.redirects[row.ID] = row
 	if !row.Enabled {
 		return
 	}
-	e := entry{redirect: &row, id: row.ID}
+	e := entry{redirect: &row, id: row.ID, stale: stale}
 	if row.Status != 410 {
 		e.destination, _ = parseDestination(row.ToURL) // it was validated
 	}
@@ -144,20 +146,22 @@ func (c *compiler) addRedirect(row Redirect) {
 }
 
 func (c *compiler) addRule(row Rule) {
+	stale := false
 	if err := c.checkRule(&row); err != "" {
 		last, ok := c.previous.good.rules[row.ID]
+		ok = ok && row.Enabled // what is switched off is off, good or bad
 		c.report("rules", strconv.FormatInt(row.ID, 10), row.Host, err, ok)
 		if !ok {
 			return
 		}
-		row = last
+		row, stale = last, true
 	}
 	c.view.good.rules[row.ID] = row
 	if !row.Enabled || !c.inForce(&row) {
 		return
 	}
 	parsed, _ := parseConditions(row.Conditions) // it was validated
-	c.site(row.Host).add(row.Match, row.Path, entry{rule: &row, id: row.ID, conditions: parsed})
+	c.site(row.Host).add(row.Match, row.Path, entry{rule: &row, id: row.ID, conditions: parsed, stale: stale})
 	c.view.counts.Rules++
 }
 

@@ -35,6 +35,37 @@ func TestARowThatIsGoneOrDisabledIsNotServed(t *testing.T) {
 	}
 }
 
+func TestABadRowThatIsSwitchedOffIsOff(t *testing.T) {
+	first := compile(t, rowsOf(rule(1, "a.test", nil)))
+	view, _ := Compile(rowsOf(rule(1, "a.test", func(r *Rule) { r.Conditions, r.Enabled = "{oops}", false })), first, noon)
+	if d := view.Match(ask("a.test", "/")); d.Reason != ReasonDefault {
+		t.Errorf("%+v", d)
+	}
+}
+
+func TestARowAsItIsWrittenGoesBeforeTheLastGoodVersionOfAnother(t *testing.T) {
+	first := compile(t, rowsOf(rule(1, "a.test", nil)))
+	bad := rule(1, "b.test", func(r *Rule) { r.Percent = 333 })
+	view, _ := Compile(rowsOf(bad, rule(2, "a.test", func(r *Rule) { r.Percent = 0 })), first, noon)
+	if d := view.Match(ask("a.test", "/")); d.RuleID != 2 {
+		t.Errorf("%+v", d)
+	}
+}
+
+func TestTheLastGoodRowsCanBeHandedOn(t *testing.T) {
+	first := compile(t, rowsOf(rule(1, "a.test", nil)))
+	bad := rowsOf(rule(1, "a.test", func(r *Rule) { r.Percent = 333 }))
+	second, _ := Compile(bad, first, noon)
+	handed, problems := Compile(second.Good(), nil, noon)
+	if len(problems) > 0 {
+		t.Fatalf("%+v", problems)
+	}
+	third, _ := Compile(bad, handed, noon)
+	if d := third.Match(ask("a.test", "/")); d.Version != V2 {
+		t.Errorf("%+v", d)
+	}
+}
+
 func TestRowsThatMakeNoSenseSayWhy(t *testing.T) {
 	for want, row := range map[string]Rule{
 		"percent must be a number":      rule(1, "a.test", func(r *Rule) { r.Percent = -1 }),

@@ -20,6 +20,7 @@ type entry struct {
 	conditions  *conditions  // nil: none
 	prefix      int          // length of the path that a prefix covers
 	id          int64
+	stale       bool // the last good version of a row that is bad now
 }
 
 func (s *site) add(kind Kind, path string, e entry) {
@@ -43,11 +44,12 @@ func insert(paths map[string][]entry, path string, e entry) map[string][]entry {
 }
 
 // compareEntries puts the more specific of two entries for the same host and path first: more conditions before
-// fewer, a redirect before a rule, the lower id.
+// fewer, a redirect before a rule, one that is as it is written before a last good version, the lower id.
 func compareEntries(a, b entry) int {
 	return cmp.Or(
 		cmp.Compare(b.conditionCount(), a.conditionCount()),
 		cmp.Compare(a.rank(), b.rank()),
+		cmp.Compare(a.age(), b.age()),
 		cmp.Compare(a.id, b.id),
 	)
 }
@@ -64,6 +66,13 @@ func (e *entry) rank() int {
 		return 0
 	}
 	return 1
+}
+
+func (e *entry) age() int {
+	if e.stale {
+		return 1
+	}
+	return 0
 }
 
 // find returns the most specific entry that holds for a request, nil if none does. path is in normal form. asked is

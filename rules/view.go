@@ -1,7 +1,10 @@
 package rules
 
 import (
+	"cmp"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -37,6 +40,22 @@ type Counts struct {
 	Redirects int `json:"redirects"`
 	Hosts     int `json:"hosts"` // known exactly, by a rule, a redirect or a row of their own
 	Upstreams int `json:"upstreams"`
+}
+
+// Good returns the last good version of every row, served or not: what a process that starts later can fall back on, by
+// compiling it and giving the result to Compile as previous.
+func (v *View) Good() Rows {
+	if v == nil {
+		return Rows{}
+	}
+	rows := Rows{Lineage: v.lineage, Default: v.fallback}
+	for _, u := range v.upstreams {
+		rows.Upstreams = append(rows.Upstreams, *u)
+	}
+	rows.Hosts = slices.SortedFunc(maps.Values(v.good.hosts), func(a, b Host) int { return strings.Compare(a.Host, b.Host) })
+	rows.Rules = slices.SortedFunc(maps.Values(v.good.rules), func(a, b Rule) int { return cmp.Compare(a.ID, b.ID) })
+	rows.Redirects = slices.SortedFunc(maps.Values(v.good.redirects), func(a, b Redirect) int { return cmp.Compare(a.ID, b.ID) })
+	return rows
 }
 
 // Counts says how much is in force.

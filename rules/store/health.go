@@ -21,7 +21,22 @@ type Health struct {
 }
 
 // Health says how the database is.
-func (s *Store) Health() Health { return *s.health.Load() }
+func (s *Store) Health() Health {
+	health := *s.health.Load()
+	if late := s.late(); late > ownerPatience && health.Problem == "" {
+		health.Problem = fmt.Sprintf("the owner of the rules has been busy for %v, so edits wait: does the disk still answer? (dmesg, iostat)", late.Round(time.Second))
+		health.Since = s.options.now().Add(-late)
+	}
+	return health
+}
+
+// ownerPatience is how long one round of the owner may take.
+const ownerPatience = 10 * time.Second
+
+// late returns for how long the owner has not come round.
+func (s *Store) late() time.Duration {
+	return s.options.now().Sub(time.Unix(0, s.beat.Load()))
+}
 
 // noteProblem makes a problem known, once; nil says that all is well again.
 func (s *Store) noteProblem(err error, readOnly bool) {
@@ -44,16 +59,6 @@ func (s *Store) noteProblem(err error, readOnly bool) {
 
 var errReplaced = errors.New("rules.db was replaced or removed under the running process, so edits are refused and none is seen: " +
 	"put the old file back, or restart cutover to take the new one; next time use .restore at the sqlite3 prompt instead of mv or cp")
-
-// checkFile reports whether the path still leads to the file that is open. What is written into a file that lost its
-// name would be gone.
-func (s *Store) checkFile() error {
-	info, err := os.Stat(s.path)
-	if err != nil || !os.SameFile(info, s.identity) {
-		return errReplaced
-	}
-	return nil
-}
 
 // checkpoint moves the write-ahead log into the database, as far as readers allow, and notes its size.
 func (s *Store) checkpoint(ctx context.Context) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -28,13 +29,52 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		options: o, path: filepath.Join(o.Dir, File), lock: lock,
 		requests: make(chan *request), ended: make(chan struct{}),
 	}
-	if err := s.open(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", s.path, err), s.closeHalf())
+	s.health.Store(&Health{})
+	s.beat.Store(s.options.now().UnixNano())
+	if err := s.openFirst(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", s.path, err), s.lock.Close())
 	}
 	return s, nil
 }
 
-func (s *Store) open(ctx context.Context) error {
+// openFirst opens the database and loads it. Where that cannot be done but the last good rules are at hand, those are
+// served, and the owner tries again.
+func (s *Store) openFirst(ctx context.Context) error {
+	lastGood := s.readLastGood()
+	if lastGood != nil {
+		s.snapshot.Store(&Snapshot{View: lastGood, Rows: lastGood.Good(), LoadedAt: s.options.now()})
+	}
+	err := s.openDatabase(ctx)
+	if err == nil || lastGood == nil || errors.Is(err, errNewer) || errors.Is(err, errForeign) {
+		return err
+	}
+	s.noteProblem(err, true)
+	return nil
+}
+
+// openDatabase opens the database, brings its schema up to date and loads it. After an error nothing is open.
+func (s *Store) openDatabase(ctx context.Context) error {
+	s.removeForeignLog()
+	err := s.connect(ctx)
+	if err == nil {
+		err = s.prepare(ctx)
+	}
+	if err == nil {
+		s.identity, err = identify(s.path)
+	}
+	if err == nil {
+		err = s.reload(ctx)
+	}
+	if err == nil {
+		err = s.noteFile()
+	}
+	if err != nil {
+		return errors.Join(plainError(err), s.closeDatabase())
+	}
+	return nil
+}
+
+func (s *Store) connect(ctx context.Context) error {
 	if err := createFile(s.path); err != nil {
 		return err
 	}
@@ -43,29 +83,26 @@ func (s *Store) open(ctx context.Context) error {
 		return err
 	}
 	s.db.SetMaxOpenConns(1)
-	if s.conn, err = s.db.Conn(ctx); err != nil {
-		return plainError(err)
-	}
-	if err := s.prepare(ctx); err != nil {
-		return plainError(err)
-	}
-	if s.identity, err = os.Stat(s.path); err != nil {
-		return err
-	}
-	s.health.Store(&Health{})
-	s.beat.Store(s.options.now().UnixNano())
-	return s.reload(ctx)
+	s.conn, err = s.db.Conn(ctx)
+	return err
 }
 
-func (s *Store) closeHalf() error {
+// closeDatabase closes what is open. If the path leads to another file by then, the log that stays behind belongs to the
+// old one, and would be played into the new one by whoever opens that next: it is moved aside.
+func (s *Store) closeDatabase() error {
 	var problems []error
+	foreign := s.conn != nil && s.identity.main != nil && errors.Is(s.checkFile(), errReplaced)
 	if s.conn != nil {
 		problems = append(problems, s.conn.Close())
 	}
 	if s.db != nil {
 		problems = append(problems, s.db.Close())
 	}
-	return errors.Join(append(problems, s.lock.Close())...)
+	s.conn, s.db = nil, nil
+	if foreign {
+		moveLogAside(s.path)
+	}
+	return errors.Join(problems...)
 }
 
 // createFile makes an empty database that only its owner can read; SQLite gives its other files the same mode. A file
@@ -110,7 +147,7 @@ func (s *Store) prepare(ctx context.Context) error {
 	for {
 		err := migrate(ctx, s.conn, s.options.log())
 		if !isBusy(err) || time.Now().After(deadline) {
-			return err
+			return s.tolerate(ctx, err)
 		}
 		select {
 		case <-ctx.Done():
@@ -118,4 +155,18 @@ func (s *Store) prepare(ctx context.Context) error {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// tolerate lets a start go on where the schema is the right one and only triggers could not be mended, since a sqlite3
+// prompt holds the write lock: the rules can be read.
+func (s *Store) tolerate(ctx context.Context, err error) error {
+	if !isBusy(err) {
+		return err
+	}
+	generation, other := schemaGeneration(ctx, s.conn)
+	if other != nil || generation == 0 {
+		return err
+	}
+	s.options.log().Warn("triggers and views of rules.db are mended at the next start: another program holds the write lock", slog.String("holder", lockHolder(s.path)))
+	return nil
 }

@@ -32,6 +32,7 @@ func (s *Store) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			o.refuse(errEnded)
+			s.saveLastGood()
 			return nil
 		case r := <-s.requests:
 			o.waiting = append(o.waiting, r)
@@ -40,8 +41,7 @@ func (s *Store) Run(ctx context.Context) error {
 		case <-poll.C:
 			o.poll(ctx)
 		case <-upkeep.C:
-			s.checkpoint(ctx)
-			o.retry = true
+			o.upkeep(ctx)
 		}
 	}
 }
@@ -54,6 +54,17 @@ type owner struct {
 	statAt   time.Time  // not before: the path is looked at again
 	loadFail error      // of the last load
 	retry    bool       // a failed load may be tried again
+}
+
+// upkeep is what is done every second.
+func (o *owner) upkeep(ctx context.Context) {
+	o.retry = true
+	if o.conn == nil {
+		o.failed(o.openDatabase(ctx))
+		return
+	}
+	o.checkpoint(ctx)
+	o.saveLastGood()
 }
 
 // gather takes what else is queued, so that it shares one commit.
@@ -85,19 +96,35 @@ func (o *owner) poll(ctx context.Context) {
 		o.statAt = now.Add(statEvery)
 		o.lookAtFile()
 	}
+	if due := o.Load().NextChange(); !due.IsZero() && !now.Before(due) {
+		o.republish()
+	}
+	if o.conn == nil {
+		return
+	}
 	version, err := o.dataVersion(ctx)
-	due := o.snapshot.Load().View.NextChange()
 	switch {
 	case err != nil:
 		o.failed(err)
-	case version != o.version, o.loadFail != nil && o.retry, !due.IsZero() && !now.Before(due):
+	case o.loadFail != nil && o.retry, o.loadFail == nil && version != o.version:
 		o.retry = false
 		o.failed(o.reload(ctx))
 	}
 }
 
+// republish lets rules start and end at their time, whether the database can be read or not.
+func (s *Store) republish() {
+	last := s.Snapshot()
+	view, problems := rules.Compile(last.Rows, last.View, s.options.now())
+	last.View, last.Problems, last.LoadedAt = view, problems, s.options.now()
+	s.snapshot.Store(&last)
+}
+
 // lookAtFile makes a replaced file known, or that the right one is back.
 func (o *owner) lookAtFile() {
+	if o.conn == nil {
+		return
+	}
 	err := o.checkFile()
 	replaced := o.health.Load().Problem == errReplaced.Error()
 	if (err != nil) != replaced {
@@ -107,7 +134,7 @@ func (o *owner) lookAtFile() {
 
 // failed notes the outcome of a load: nil says that it went well.
 func (o *owner) failed(err error) {
-	if err == nil && o.loadFail == nil {
+	if err == nil && o.loadFail == nil && o.health.Load().Problem == "" {
 		return
 	}
 	o.loadFail = err

@@ -2,6 +2,7 @@
 -- different does so.
 
 CREATE TRIGGER meta_bi BEFORE INSERT ON meta BEGIN
+  SELECT RAISE(ABORT,'this row of meta exists already: use UPDATE') WHERE EXISTS(SELECT 1 FROM meta WHERE key=NEW.key);
   SELECT RAISE(ABORT,'default must be v1 or refuse') WHERE NEW.key='default' AND NEW.value NOT IN ('v1','refuse');
 END;
 CREATE TRIGGER meta_bu BEFORE UPDATE ON meta BEGIN

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 
 	"cutover/rules"
 )
@@ -25,6 +26,10 @@ var errNewer = errors.New("the database was made by a newer cutover that older o
 // migrate brings the schema up to date in one transaction: it makes a new one in an empty file, and mends triggers
 // and views that are missing or different. A newer schema is left alone.
 func migrate(ctx context.Context, conn *sql.Conn, log *slog.Logger) error {
+	current, err := isCurrent(ctx, conn)
+	if err != nil || current {
+		return err
+	}
 	return writing(ctx, conn, func(q queryer) error {
 		generation, err := schemaGeneration(ctx, q)
 		if err != nil {
@@ -41,6 +46,9 @@ func migrate(ctx context.Context, conn *sql.Conn, log *slog.Logger) error {
 		return mendPrograms(ctx, q, log)
 	})
 }
+
+// errForeign says that the file is not ours.
+var errForeign = errors.New("this is a database of some other program: move it away, or set state_dir to another folder")
 
 func schemaGeneration(ctx context.Context, q queryer) (generation int, err error) {
 	err = q.QueryRowContext(ctx, "PRAGMA user_version").Scan(&generation)
@@ -66,7 +74,7 @@ func createSchema(ctx context.Context, q queryer) error {
 		return err
 	}
 	if tables > 0 {
-		return errors.New("this is a database of some other program: move it away, or set state_dir to another folder")
+		return errForeign
 	}
 	for _, statement := range []string{
 		schemaSQL, fmt.Sprintf("PRAGMA application_id=%d", applicationID), fmt.Sprintf("PRAGMA user_version=%d", rules.Schema),
@@ -76,6 +84,28 @@ func createSchema(ctx context.Context, q queryer) error {
 		}
 	}
 	return nil
+}
+
+// isCurrent looks, without the write lock, whether there is anything to do.
+func isCurrent(ctx context.Context, conn *sql.Conn) (current bool, err error) {
+	want, err := expectedPrograms(ctx)
+	if err != nil {
+		return false, err
+	}
+	err = reading(ctx, conn, func(q queryer) error {
+		generation, err := schemaGeneration(ctx, q)
+		if err != nil || generation < rules.Schema {
+			return err
+		}
+		if generation > rules.Schema {
+			current = true
+			return checkReader(ctx, q)
+		}
+		have, err := readPrograms(ctx, q)
+		current = maps.Equal(have, want)
+		return err
+	})
+	return current, err
 }
 
 // mendPrograms makes triggers and views anew if one is missing or different: without them the journal has holes.
@@ -88,11 +118,7 @@ func mendPrograms(ctx context.Context, q queryer, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	same := len(have) == len(want)
-	for name, text := range want {
-		same = same && have[name] == text
-	}
-	if same {
+	if maps.Equal(have, want) {
 		return nil
 	}
 	if len(have) > 0 {

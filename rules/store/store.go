@@ -11,7 +11,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"io/fs"
 	"log/slog"
 	"os"
 	"sync/atomic"
@@ -68,9 +67,10 @@ type Store struct {
 	path     string
 	lock     *os.File
 	db       *sql.DB
-	conn     *sql.Conn // the one connection, used by the owner alone once Run has begun
-	identity fs.FileInfo
-	version  int64 // PRAGMA data_version at the last load; the owner's alone
+	conn     *sql.Conn // the one connection, used by the owner alone once Run has begun; nil while the file cannot be opened
+	identity identity
+	saved    *rules.View // what the last good rules were written from; the owner's alone
+	version  int64       // PRAGMA data_version at the last load; the owner's alone
 
 	requests chan *request
 	ended    chan struct{} // closed when Run returns
@@ -81,20 +81,15 @@ type Store struct {
 	readOnly atomic.Bool // a newer program has put its mark on the file
 }
 
-// Load returns the view that is in force. It is never nil.
+// Load returns the view that is in force.
 func (s *Store) Load() *rules.View { return s.snapshot.Load().View }
 
 // Snapshot returns what was published last.
 func (s *Store) Snapshot() Snapshot { return *s.snapshot.Load() }
 
-// Alive reports whether the owner has come round within the last ten seconds.
-func (s *Store) Alive() bool {
-	return s.options.now().Sub(time.Unix(0, s.beat.Load())) < 10*time.Second
-}
-
 // Close gives back the database and the lock. Call it when Run has returned, or was never called.
 func (s *Store) Close() error {
-	return errors.Join(s.conn.Close(), s.db.Close(), s.lock.Close())
+	return errors.Join(s.closeDatabase(), s.lock.Close())
 }
 
 // Author is who makes an edit: what the journal says.
