@@ -21,7 +21,7 @@ const standardBinary = "/opt/cutover/cutover"
 // Options changes the units.
 type Options struct {
 	Binary string // absolute path of the program, a symlink as a rule; empty means /opt/cutover/cutover
-	Admin  bool   // lets the service have the optional admin socket, which is started with it then
+	Admin  bool   // lets the service have the optional admin socket, which is started with it then; see cutover.service.d
 }
 
 // File is a unit.
@@ -56,8 +56,9 @@ func Files(o Options) ([]File, error) {
 	return list, nil
 }
 
-// Install writes the units to dir, each at once or not at all, and returns the names of those that changed. It starts
-// and stops nothing; 'systemctl daemon-reload' makes them known.
+// Install writes the units to dir, each at once or not at all, and returns the names of those that were new or differed.
+// It starts, stops and enables nothing, least of all a socket; 'systemctl daemon-reload' makes the units known. What an
+// earlier Install wrote for the admin socket stays.
 func Install(dir string, o Options) (changed []string, err error) {
 	list, err := Files(o)
 	if err != nil {
