@@ -24,6 +24,7 @@ type Acceptor struct {
 	mu      sync.Mutex
 	paused  bool
 	changed chan struct{} // closed at the next Pause or Resume
+	idle    sync.Mutex    // held by Run while it accepts and hands over
 }
 
 const (
@@ -38,18 +39,25 @@ type deadliner interface{ SetDeadline(time.Time) error }
 // processes may share it. It returns nil then. Where the system has run out of descriptors or memory it waits, for a
 // second at most, and goes on.
 func (a *Acceptor) Run(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, a.interrupt)
-	defer stop()
+	interrupted := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		a.interrupt()
+		close(interrupted)
+	})
+	defer func() {
+		if !stop() {
+			<-interrupted // nothing touches the socket after Run
+		}
+	}()
 	backOff := time.Duration(0)
 	for ctx.Err() == nil {
 		if err := a.waitWhilePaused(ctx); err != nil {
 			return nil
 		}
-		conn, err := a.Listener.Accept()
+		err := a.acceptOne()
 		switch {
 		case err == nil:
 			backOff = 0
-			a.Handle(conn)
 		case ctx.Err() != nil, errors.Is(err, net.ErrClosed):
 			return nil
 		case isTimeout(err):
@@ -63,11 +71,34 @@ func (a *Acceptor) Run(ctx context.Context) error {
 	return nil
 }
 
-// Pause stops accepting; connections wait in the socket's queue, where another process may take them. The listener stays
-// open, so Resume can go on.
+// acceptOne accepts a connection and hands it over.
+func (a *Acceptor) acceptOne() error {
+	a.idle.Lock()
+	defer a.idle.Unlock()
+	if a.isPaused() {
+		return nil
+	}
+	conn, err := a.Listener.Accept()
+	if err == nil {
+		a.Handle(conn)
+	}
+	return err
+}
+
+func (a *Acceptor) isPaused() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.paused
+}
+
+// Pause stops accepting; connections wait in the socket's queue, where another process may take them. When it returns,
+// every connection that was accepted has been handed over. The listener stays open, so Resume can go on. It must not be
+// called by Handle.
 func (a *Acceptor) Pause() {
 	a.set(true)
 	a.interrupt()
+	a.idle.Lock() // Run has come out of Accept and Handle
+	defer a.idle.Unlock()
 }
 
 // Resume goes on accepting.

@@ -76,6 +76,44 @@ func TestAPausedAcceptorLeavesConnectionsInTheQueueAndResumes(t *testing.T) {
 	stop()
 }
 
+// A connection that was accepted in the instant of Pause must be known to whoever drains afterwards.
+func TestWhenPauseReturnsEveryAcceptedConnectionHasBeenHandedOver(t *testing.T) {
+	for range 200 {
+		listener := listen(t)
+		var accepting, handled atomic.Int64
+		a := &Acceptor{Listener: counting{listener, &accepting}, Handle: func(c net.Conn) { handled.Add(1); _ = c.Close() }}
+		stop := run(t, a)
+		c, err := net.Dial("tcp", listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.Pause()
+		if accepted := accepting.Load(); accepted != handled.Load() {
+			t.Fatalf("%d accepted, %d handed over", accepted, handled.Load())
+		}
+		_ = c.Close()
+		stop()
+	}
+}
+
+// counting counts the connections that were accepted.
+type counting struct {
+	net.Listener
+	accepted *atomic.Int64
+}
+
+func (l counting) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		l.accepted.Add(1)
+	}
+	return c, err
+}
+
+func (l counting) SetDeadline(at time.Time) error {
+	return l.Listener.(*net.TCPListener).SetDeadline(at)
+}
+
 func TestTheAcceptLoopStopsWhenTheListenerIsClosed(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	listener := listen(t)

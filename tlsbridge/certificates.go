@@ -62,11 +62,13 @@ type Certificates struct {
 	back       *backOff
 	tickets    *tickets
 	tls        *tls.Config
-	slots      chan struct{} // holds one for each certificate being issued
+	slots      chan struct{} // holds one for each name that is being issued
+	kept       *names        // that have a stored certificate
 
 	work sync.WaitGroup // Prepare's goroutines
 	mu   sync.Mutex
 	busy map[string]bool // names that Prepare is at
+	held map[string]int  // how many handshakes wait for a name that holds a slot
 	// base makes contexts that end with Run; nil while Run does not run.
 	base func() context.Context
 }
@@ -94,10 +96,12 @@ func NewCertificates(o CertificateOptions) (*Certificates, error) {
 	c := &Certificates{
 		options: o, storage: &certmagic.FileStorage{Path: o.Dir}, tickets: ring, slots: make(chan struct{}, o.MaxInFlight),
 		back: loadBackOff(context.Background(), o.Attempts, o.Log), busy: map[string]bool{},
+		held: map[string]int{}, kept: &names{},
 	}
 	if err := c.configure(); err != nil {
 		return nil, err
 	}
+	c.findKept()
 	c.tls = c.newTLSConfig()
 	ring.apply(c.tls)
 	return c, nil
@@ -115,7 +119,7 @@ func (c *Certificates) configure() error {
 	}
 	c.background = newConfig(nil)
 	c.front = newConfig(&certmagic.OnDemandConfig{DecisionFunc: func(_ context.Context, name string) error {
-		if !c.options.Allowed(name) {
+		if !c.options.Allowed(name) && !c.kept.has(name) {
 			return errNotAllowed
 		}
 		return nil
@@ -193,15 +197,17 @@ func (c *Certificates) newTLSConfig() *tls.Config {
 	}
 }
 
-// getCertificate is the gate. It returns nothing for a name that may have no certificate, or that must wait after a
-// failure: the client gets unrecognized_name at once, and neither storage nor certmagic is asked.
+// getCertificate is the gate. A certificate that is stored is always served. Without one it returns nothing for a name
+// that may have none, or that must wait after a failure: the client gets unrecognized_name at once, and neither storage
+// nor certmagic is asked.
 func (c *Certificates) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
-	if !c.options.Allowed(name) {
-		return nil, nil
-	}
-	if isChallenge(hello) || c.Ready(name) {
+	allowed := c.options.Allowed(name)
+	if c.kept.has(name) || (allowed && (isChallenge(hello) || c.Ready(name))) {
 		return c.front.GetCertificate(hello)
+	}
+	if !allowed {
+		return nil, nil
 	}
 	if _, waits := c.back.holds(name); waits || c.options.Issuer == IssuerOff {
 		return nil, nil
@@ -219,13 +225,29 @@ func isChallenge(hello *tls.ClientHelloInfo) bool {
 	return len(hello.SupportedProtos) == 1 && hello.SupportedProtos[0] == acmez.ACMETLS1Protocol
 }
 
+// takeSlot lets a handshake wait for a name to be issued. All that wait for one name share a slot, since certmagic
+// orders once for them.
 func (c *Certificates) takeSlot(name string) (release func(), err error) {
-	select {
-	case c.slots <- struct{}{}:
-		return func() { <-c.slots }, nil
-	default:
-		c.event("busy", name, errBusy)
-		return nil, errBusy
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.held[name] == 0 {
+		select {
+		case c.slots <- struct{}{}:
+		default:
+			c.event("busy", name, errBusy)
+			return nil, errBusy
+		}
+	}
+	c.held[name]++
+	return func() { c.giveSlot(name) }, nil
+}
+
+func (c *Certificates) giveSlot(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.held[name]--; c.held[name] == 0 {
+		delete(c.held, name)
+		<-c.slots
 	}
 }
 

@@ -151,6 +151,11 @@ func TestNoMoreThanSoManyCertificatesAreIssuedAtOnce(t *testing.T) {
 	if _, err := c.takeSlot("b.test"); err != nil {
 		t.Fatal(err)
 	}
+	second, err := c.takeSlot("a.test")
+	if err != nil {
+		t.Fatalf("a second visitor of the same name is refused: %v", err)
+	}
+	second()
 	if _, err := c.takeSlot("c.test"); err == nil || len(events) != 1 || events[0] != "busy" {
 		t.Errorf("a third: %v, %v", err, events)
 	}

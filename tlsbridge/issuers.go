@@ -29,6 +29,7 @@ func (g *gate) issue(ctx context.Context, csr *x509.CertificateRequest, issue fu
 	}
 	issued, err := issue()
 	if err == nil {
+		c.kept.add(name)
 		c.event("issued", name, nil)
 		if err := c.back.forget(ctx, name); err != nil {
 			c.options.Log.Warn("a failed attempt from before is still kept", slog.String("name", name), slog.Any("error", err))

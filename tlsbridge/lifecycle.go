@@ -3,7 +3,6 @@ package tlsbridge
 import (
 	"context"
 	"log/slog"
-	"path/filepath"
 	"time"
 
 	"github.com/caddyserver/certmagic"
@@ -44,6 +43,7 @@ func (c *Certificates) stop() {
 }
 
 func (c *Certificates) clean(ctx context.Context) {
+	defer c.findKept()
 	err := certmagic.CleanStorage(ctx, c.storage, certmagic.CleanStorageOptions{
 		Logger: c.background.Logger, ExpiredCerts: true, ExpiredCertGracePeriod: 30 * 24 * time.Hour, OCSPStaples: true, Interval: cleanEvery,
 	})
@@ -143,12 +143,5 @@ type CertificateStatus struct {
 
 // Status says how the certificates are.
 func (c *Certificates) Status() CertificateStatus {
-	s := CertificateStatus{Issuer: c.options.Issuer, InFlight: len(c.slots), BackedOff: c.back.waiting()}
-	for _, key := range c.issuerKeys {
-		files, err := filepath.Glob(filepath.Join(c.options.Dir, certmagic.StorageKeys.CertsPrefix(key), "*", "*.crt"))
-		if err == nil {
-			s.Stored += len(files)
-		}
-	}
-	return s
+	return CertificateStatus{Issuer: c.options.Issuer, Stored: c.kept.count(), InFlight: len(c.slots), BackedOff: c.back.waiting()}
 }

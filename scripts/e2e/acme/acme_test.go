@@ -113,6 +113,24 @@ func TestStoredCertificatesAreServedWhileTheCAIsDownAfterARestart(t *testing.T) 
 	}
 }
 
+func TestAStoredCertificateIsServedEvenWhenTheRulesNoLongerKnowItsName(t *testing.T) {
+	s := newSockets(t)
+	ca := startPebble(t, s, nil)
+	dir := t.TempDir()
+	e := startEdge(t, s, ca, dir, nil)
+	mustShake(t, e, "shop.test", nil)
+	e.mu.Lock()
+	e.allowed = nil
+	e.mu.Unlock()
+	mustShake(t, e, "shop.test", nil)
+	e.stop()
+	e = startEdge(t, s, ca, dir, func(o *tlsbridge.CertificateOptions) { o.Allowed = func(string) bool { return false } })
+	mustShake(t, e, "shop.test", nil)
+	if ca.Orders() != 1 {
+		t.Errorf("%d orders", ca.Orders())
+	}
+}
+
 func TestNoPortIsOpenedThroughAWholeIssuance(t *testing.T) {
 	s := newSockets(t)
 	ca := startPebble(t, s, nil)
