@@ -8,7 +8,8 @@ releases=$prefix/releases
 link=$prefix/cutover
 keep=10
 
-say() { printf '%s: %s\n' "${0##*/}" "$*"; }
+# Who listens may have gone, such as an ssh connection: that must not end a deploy half-way.
+say() { printf '%s: %s\n' "${0##*/}" "$*" 2>/dev/null || true; }
 fail() { printf '%s: %s\n' "${0##*/}" "$1" >&2; [[ -z ${2:-} ]] || printf 'hint: %s\n' "$2" >&2; exit 1; }
 
 need_root() { [[ $EUID == 0 ]] || fail "this needs root" "sudo $0 $*"; }
@@ -89,20 +90,24 @@ restart_and_judge() {
   as_cutover "$link" status -o json >/dev/null || { say "the process does not answer on its admin socket"; return 1; }
 }
 
-# switch_to FILE: points to a release, restarts, and goes back to the one before if that fails.
+# switch_to FILE: points to a release, restarts, and goes back to the one before if that fails. Once begun, it is not
+# interrupted: a symlink to a release that nobody has judged must not stay.
 switch_to() {
   local old=''
+  trap '' HUP INT TERM PIPE
   [[ ! -L $link ]] || old=$(readlink "$link")
   say "swapping the symlink to $1"
   point_to "$1"
   if restart_and_judge; then
     [[ -z $old || $old == "$1" ]] || ln -sfn "$old" "$prefix/previous"
+    trap - HUP INT TERM PIPE
     return 0
   fi
   journalctl -u cutover.service -n 20 --no-pager 2>/dev/null | tail -n 20 >&2 || true
   [[ -n $old && $old != "$1" ]] || fail "$1 does not serve, and there is no release before it" "read: journalctl -u cutover"
   say "putting $old back"
   point_to "$old"
+  [[ $1 -ef $prefix/previous ]] || rm -f "$1" # or it would count among the releases that are kept
   restart_and_judge || fail "$1 does not serve, and neither does $old" "read: journalctl -u cutover"
   fail "$1 does not serve; $old serves again" "read: journalctl -u cutover"
 }

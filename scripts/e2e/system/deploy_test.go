@@ -127,6 +127,16 @@ func TestTenCrashingReleasesInARowAreRolledBackUnderTraffic(t *testing.T) {
 	r.expectNoFailure(t)
 }
 
+func TestADeployWhoseReaderHasGoneStillPutsABadReleaseBack(t *testing.T) {
+	m := install(t)
+	first := m.current()
+	m.Try("set -o pipefail; bash " + m.script("deploy.sh") + " " + m.next([]byte(crashing), 1) + " | sed /swapping/q")
+	m.Eventually(30*time.Second, "the release before", func() bool {
+		got, err := m.Try("curl -sS --max-time 5 http://shop.test/")
+		return err == nil && strings.HasPrefix(got, "v1:") && m.current() == first
+	})
+}
+
 func TestACrashLoopUnderTrafficLeavesTheSocketsActive(t *testing.T) {
 	m := install(t)
 	release := m.next([]byte(crashing), 1)
