@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 )
 
@@ -18,10 +19,13 @@ var files embed.FS
 // standardBinary is where the units look for the program unless told otherwise.
 const standardBinary = "/opt/cutover/cutover"
 
+// plainPath keeps out what systemd would read as a specifier, a variable, a quote or the border of a word.
+var plainPath = regexp.MustCompile(`^/[A-Za-z0-9._+/-]+$`)
+
 // Options changes the units.
 type Options struct {
 	Binary string // absolute path of the program, a symlink as a rule; empty means /opt/cutover/cutover
-	Admin  bool   // lets the service have the optional admin socket, which is started with it then; see cutover.service.d
+	Admin  bool   // lets the service have the optional admin socket, which is started with it then, by cutover.service.d/admin.conf
 }
 
 // File is a unit.
@@ -35,8 +39,8 @@ func Files(o Options) ([]File, error) {
 	if o.Binary == "" {
 		o.Binary = standardBinary
 	}
-	if !filepath.IsAbs(o.Binary) || strings.ContainsAny(o.Binary, " \t\n\"'\\%$;") {
-		return nil, fmt.Errorf("the program's path %q must be absolute and plain", o.Binary)
+	if !plainPath.MatchString(o.Binary) {
+		return nil, fmt.Errorf("the program's path %q cannot stand in a unit: it must be absolute, of letters, digits and . _ + - /", o.Binary)
 	}
 	entries, err := files.ReadDir(".")
 	if err != nil {
