@@ -1,28 +1,20 @@
 #!/usr/bin/env bash
 # Installs Cutover on a machine that has none, or mends an installation: user, folders, binary, units, sockets. Says each
-# step before doing it. Running it again changes only what differs; it never restarts a socket.
+# step before doing it. Running it again changes only what differs; it restarts nothing that runs.
 #
-#   scripts/install.sh [--dry-run] [user@host] [FILE]
+#   scripts/install.sh [--dry-run] [user@host | --host NAME] [FILE]
 #
-# Without FILE it takes the newest build in dist/, or builds one. Without user@host it works on this machine, as root.
+# Without FILE it takes the newest build in dist/, or builds one. Without a host it works on this machine, as root.
+# --dry-run says the steps and does none.
 set -euo pipefail
 # shellcheck source=scripts/lib/release.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/release.sh"
 
-host='' file='' dry=''
-for argument in "$@"; do
-  case $argument in
-    -h | --help) sed -n '2,7p' "${BASH_SOURCE[0]}" | cut -c3-; exit 0 ;;
-    --dry-run) dry=1 ;;
-    *@*) host=$argument ;;
-    -*) fail "there is no option $argument" "$0 --help" ;;
-    *) file=$argument ;;
-  esac
-done
-[[ -n $file ]] || file=$(newest_build)
-[[ -f $file ]] || fail "$file does not exist" "build it with scripts/build.sh"
+[[ " $* " != *" -h "* && " $* " != *" --help "* ]] || { usage 2,8; exit 0; }
+arguments "$@"
+find_file
 if [[ -n $host ]]; then
-  on_host "$host" install.sh "$file" ${dry:+--dry-run}
+  on_host install.sh ${dry:+--dry-run}
   exit
 fi
 
@@ -33,33 +25,62 @@ step() {
   [[ -n $dry ]] || "$@"
 }
 
-make_user() {
-  "$file" units install --dir /etc/systemd/system
-  systemd-sysusers /etc/systemd/system/cutover.sysusers
-}
-make_folders() {
-  mkdir -p "$releases" /etc/cutover
-  install -d -o cutover -g cutover -m 0700 /var/lib/cutover
-}
-first_release() { point_to "$(put_release "$file")"; }
-check() { as_cutover "$link" serve --check; }
-enable_all() {
-  systemctl enable --quiet cutover-http.socket cutover-https.socket cutover-hold.service cutover.service
-  systemctl start cutover-http.socket cutover-https.socket cutover-hold.service
+# look: what would stop the installation half-way stops it before it begins.
+look() {
+  local version unit port holder
+  version=$(systemctl --version | awk 'NR == 1 { print $2 }')
+  [[ ${version%%[!0-9]*} -ge 247 ]] || fail "this is systemd $version; Cutover needs 247 or newer" "Debian 11, Ubuntu 22.04 and RHEL 9 have one"
+  for unit in http:80 https:443; do
+    port=${unit#*:}
+    systemctl is-active --quiet "cutover-${unit%:*}.socket" && continue
+    holder=$(ss -Hltnp "sport = :$port" 2>/dev/null | sed -n 's/.*users:(("\([^"]*\)",pid=\([0-9]*\).*/\1 (process \2)/p' | sort -u | head -n 1)
+    [[ -z $holder ]] || fail "port $port is held by $holder; nothing was changed" "let it listen on another port, which becomes the upstream v1, then run this again"
+  done
 }
 
-[[ -n $dry ]] || { need_root "$@"; only_one; }
-chmod +x "$file"
-step "writing the units to /etc/systemd/system and making the user cutover" make_user
-step "making $releases, /etc/cutover and /var/lib/cutover (0700)" make_folders
+write_units() {
+  "$releases/${file##*/}" units install --dir "$units"
+  systemctl daemon-reload
+}
+make_user() { systemd-sysusers "$units/cutover.sysusers"; }
+make_folders() {
+  install -d -m 0755 /etc/cutover
+  install -d -o cutover -g cutover -m 0700 /var/lib/cutover
+}
+open_sockets() {
+  systemctl enable --quiet cutover-http.socket cutover-https.socket cutover-hold.service cutover.service
+  systemctl start cutover-http.socket cutover-https.socket
+  systemctl start cutover-hold.service
+}
+check() { check_release "$(readlink -f "$link")" || fail "it cannot serve here" "mend what it says above, then run this again"; }
+start() {
+  if systemctl is-active --quiet cutover.service; then
+    say "cutover.service runs already, and is left alone"
+    return
+  fi
+  systemctl reset-failed cutover.service 2>/dev/null || true
+  if ! systemctl start cutover.service || ! judge "$(readlink -f "$link")"; then
+    journalctl -u cutover.service -n 20 --no-pager >&2 2>/dev/null || true
+    fail "cutover.service does not serve" "read: journalctl -u cutover"
+  fi
+}
+
+if [[ -z $dry ]]; then
+  need_server "$@"
+  only_one
+  look
+fi
+step "putting ${file##*/} into $releases" put_release
+step "writing the units to $units" write_units
+step "making the user cutover" make_user
+step "making /etc/cutover, and /var/lib/cutover for that user alone" make_folders
 if [[ -L $link ]]; then
   say "$link leads to $(readlink "$link") already: deploy.sh changes it"
 else
-  step "putting $(basename "$file") into $releases, with $link leading to it" first_release
+  step "letting $link lead to it" point "$link" "$releases/${file##*/}"
 fi
+step "opening ports 80 and 443, now and at boot" open_sockets
 step "checking that it can serve here" check
-step "reading the units" systemctl daemon-reload
-step "opening ports 80 and 443 and enabling all at boot" enable_all
-step "starting cutover.service" systemctl start cutover.service
+step "starting cutover.service" start
 [[ -z $dry ]] || { say "nothing was done (--dry-run)"; exit 0; }
-say "Cutover serves. Next: cutover upstreams set v1 http://127.0.0.1:PORT, with PATH=$prefix:\$PATH"
+say "Cutover serves. Next, on that machine: $link upstreams set v1 http://127.0.0.1:PORT"

@@ -1,25 +1,27 @@
 #!/usr/bin/env bash
-# Goes back to the release before the one that runs: swaps the symlink, restarts, judges. Running it twice goes forth again.
+# Goes back to the release before the one that runs: checks it, swaps the symlink, restarts, judges. Running it twice goes
+# forth again.
 #
-#   scripts/rollback.sh [user@host]
+#   scripts/rollback.sh [user@host | --host NAME]
 #
-# Without user@host it works on this machine, as root.
+# Without a host it works on this machine, as root.
 set -euo pipefail
 # shellcheck source=scripts/lib/release.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/release.sh"
 
-case ${1:-} in
-  -h | --help) sed -n '2,6p' "${BASH_SOURCE[0]}" | cut -c3-; exit 0 ;;
-  *@*) on_host "$1" rollback.sh ''; exit ;;
-  '') ;;
-  *) fail "$1 is neither an option nor user@host" "$0 --help" ;;
-esac
+[[ " $* " != *" -h "* && " $* " != *" --help "* ]] || { usage 2,7; exit 0; }
+arguments "$@"
+[[ -z $file$dry ]] || fail "a rollback takes no file and no option but --host" "$0 --help"
+if [[ -n $host ]]; then
+  on_host rollback.sh
+  exit
+fi
 
-need_root "$@"
+need_server "$@"
 only_one
-previous=$(readlink -f "$prefix/previous" 2>/dev/null) || true
-[[ -n $previous && -x $previous ]] || fail "there is no release before this one" "ls $releases"
-say "checking $previous beside what runs"
-as_cutover "$previous" serve --check || fail "the release before refuses to serve here; nothing was changed" "mend what it says above"
-switch_to "$previous"
-say "$previous serves"
+release=$(readlink "$previous" 2>/dev/null) || fail "there is no release before this one" "ls $releases"
+[[ -x $release ]] || fail "the release before this one, $release, is gone" "ls $releases"
+say "checking $release beside what runs"
+check_release "$release" || fail "the release before refuses to serve here; nothing was changed" "mend what it says above"
+switch_to "$release" || fail "$release does not serve; $(readlink "$link") serves again" "read: journalctl -u cutover"
+say "$release serves"

@@ -160,4 +160,4 @@ if [[ ${#failed[@]} -gt 0 ]]; then
   echo "FAIL: ${failed[*]}"
   exit 1
 fi
-printf 'PASS: %s\nok  \tcutover\t%d.0s\n' "${chosen[*]}" "$SECONDS"
+printf 'PASS: %s, after %d s\n' "${chosen[*]}" "$SECONDS"

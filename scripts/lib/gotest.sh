@@ -43,5 +43,5 @@ count() {
 summary() {
   local records=("${work:?}"/tests.*)
   [[ -e ${records[0]} ]] || return 0
-  echo "$(count pass "${records[@]}") tests passed, $(count fail "${records[@]}") failed, $(count skip "${records[@]}") skipped"
+  echo "tests: $(count pass "${records[@]}") passed, $(count fail "${records[@]}") failed, $(count skip "${records[@]}") skipped"
 }
