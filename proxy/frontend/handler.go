@@ -1,6 +1,7 @@
 package frontend
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -40,7 +41,7 @@ func (s *Server) reportPanic(r *http.Request) {
 	if cause == nil {
 		return
 	}
-	if cause != http.ErrAbortHandler {
+	if err, ok := cause.(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
 		s.log.Error("the handler panicked", slog.String("cause", fmt.Sprint(cause)), slog.String("method", r.Method),
 			slog.String("host", r.Host), slog.String("client", r.RemoteAddr), slog.String("stack", string(debug.Stack())))
 	}
