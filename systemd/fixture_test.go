@@ -104,7 +104,7 @@ func closeOnExec(fdinfo string) bool {
 func answer() int {
 	sockets, err := Inherit(InheritOptions{})
 	if err != nil {
-		fmt.Println(err)
+		_, _ = fmt.Fprintln(os.Stdout, err)
 		return 1
 	}
 	for _, name := range []string{HTTP, HTTPS} {
@@ -123,7 +123,7 @@ func answer() int {
 func child(t *testing.T, names string, files ...*os.File) *exec.Cmd {
 	t.Helper()
 	command := exec.Command("/bin/sh", "-c", `LISTEN_PID=$$ exec "$0"`, os.Args[0])
-	command.Env = append(os.Environ(), childMode+"=report", fmt.Sprint("LISTEN_FDS=", len(files)), "LISTEN_FDNAMES="+names)
+	command.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0", childMode+"=report", fmt.Sprint("LISTEN_FDS=", len(files)), "LISTEN_FDNAMES="+names)
 	command.ExtraFiles = files
 	return command
 }
