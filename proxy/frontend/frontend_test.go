@@ -144,7 +144,7 @@ func TestAPanicOfTheHandlerIsAnErrorInTheLogAndCutsTheAnswer(t *testing.T) {
 	c.send("GET /panic HTTP/1.1\r\nHost: shop.example.com\r\n\r\n")
 	c.ended()
 	until(t, "the connection is forgotten", func() bool { return server.Stats() == Stats{} })
-	for _, part := range []string{"level=ERROR", `cause="a bug"`, "host=shop.example.com", "fixture_test.go"} {
+	for _, part := range []string{"level=ERROR", `cause="a bug"`, "host=shop.example.com", "stages_test.go"} {
 		if !strings.Contains(log.String(), part) {
 			t.Errorf("the log lacks %s: %s", part, log.String())
 		}

@@ -21,7 +21,7 @@ func (d *drain) closeResting(open []*connection, now time.Time) {
 		case !c.resting():
 		case !since.After(d.began):
 			early = append(early, c)
-		case now.Sub(since) >= grace && c.silent():
+		case now.Sub(since) >= grace && d.saysNothing(c, now):
 			d.close(c)
 		}
 	}
@@ -35,11 +35,20 @@ func (d *drain) closeResting(open []*connection, now time.Time) {
 		if d.closed >= due {
 			return
 		}
-		if c.silent() {
+		if d.saysNothing(c, now) {
 			d.close(c)
 			d.closed++
 		}
 	}
+}
+
+// headGrace is how long after the drain's begin a request's head may still be on its way.
+const headGrace = 5 * time.Second
+
+// saysNothing reports whether a resting connection may be closed: nothing has come on it, or what came is no request even
+// after headGrace. Some clients send a stray line end after a body, and it must not hold the drain up to its deadline.
+func (d *drain) saysNothing(c *connection, now time.Time) bool {
+	return c.silent() || now.Sub(d.began) >= headGrace
 }
 
 // resting reports whether the connection waits for its client, for a request or, over HTTP/2, for the first byte. HTTP/2
