@@ -38,6 +38,7 @@ look() {
   done
 }
 
+copy() { put_release >/dev/null; }
 write_units() {
   "$releases/${file##*/}" units install --dir "$units"
   systemctl daemon-reload
@@ -52,7 +53,14 @@ open_sockets() {
   systemctl start cutover-http.socket cutover-https.socket
   systemctl start cutover-hold.service
 }
-check() { check_release "$(readlink -f "$link")" || fail "it cannot serve here" "mend what it says above, then run this again"; }
+check() {
+  check_release "$(readlink -f "$link")" && return
+  if ! systemctl is-active --quiet cutover.service; then
+    say "closing the ports again"
+    systemctl stop cutover-http.socket cutover-https.socket cutover-hold.service
+  fi
+  fail "it cannot serve here" "mend what it says above, then run this again"
+}
 start() {
   if systemctl is-active --quiet cutover.service; then
     say "cutover.service runs already, and is left alone"
@@ -70,7 +78,7 @@ if [[ -z $dry ]]; then
   only_one
   look
 fi
-step "putting ${file##*/} into $releases" put_release
+step "putting ${file##*/} into $releases" copy
 step "writing the units to $units" write_units
 step "making the user cutover" make_user
 step "making /etc/cutover, and /var/lib/cutover for that user alone" make_folders

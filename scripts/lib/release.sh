@@ -171,12 +171,13 @@ restart() {
 
 # judge FILE: true if the service runs this release, stays up for a while, and says itself that it is ready.
 judge() {
-  local pid status
+  local pid restarts status
   pid=$(systemctl show -P MainPID cutover.service)
+  restarts=$(systemctl show -P NRestarts cutover.service)
   for _ in $(seq "${CUTOVER_JUDGE_SECONDS:-3}"); do
     sleep 1
     systemctl is-active --quiet cutover.service || { say "the service is $(systemctl is-active cutover.service)"; return 1; }
-    [[ $(systemctl show -P NRestarts cutover.service) == 0 && $(systemctl show -P MainPID cutover.service) == "$pid" ]] ||
+    [[ $(systemctl show -P NRestarts cutover.service) == "$restarts" && $(systemctl show -P MainPID cutover.service) == "$pid" ]] ||
       { say "the process ended and was started again"; return 1; }
   done
   [[ /proc/$pid/exe -ef $1 ]] || { say "process $pid does not run $1"; return 1; }
