@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"cutover/proxy"
+	"cutover/proxy/admin"
 	"cutover/rules/store"
 	"cutover/systemd"
 )
@@ -20,6 +22,12 @@ type checkLine struct {
 
 // runCheck tests what this binary needs in order to serve, and writes nothing.
 func runCheck(ctx context.Context, env *environment, c Config) error {
+	if _, err := os.Stat(c.StateDir); err == nil {
+		// SQLite makes files beside a database that it only reads; they must be the daemon's.
+		if err := becomeOwner(c.StateDir); err != nil {
+			return err
+		}
+	}
 	lines := []checkLine{
 		{"configuration", true, "read"},
 		checkRules(ctx, c),
@@ -55,7 +63,8 @@ func checkFiles(c Config) checkLine {
 	_, roots := systemRootsAnd(c.UpstreamCA)
 	_, acme := rootsFrom(c.ACME.Root)
 	_, key := readOptional(c.ACME.AccountKey)
-	return checked("files", "readable", errors.Join(pages, roots, acme, key))
+	keys := (&admin.Keys{Path: c.AdminKeys}).Check()
+	return checked("files", "readable", errors.Join(pages, roots, acme, key, keys))
 }
 
 // checkSockets looks at the inherited sockets; run by hand there are none, and that is no mistake.

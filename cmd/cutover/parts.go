@@ -48,8 +48,13 @@ func (d *daemon) ready() error {
 	return nil
 }
 
-// alive is asked by the watchdog: the owner of the rules must still answer.
-func (d *daemon) alive() bool { return true }
+// alive is asked by the watchdog. It goes the way of a request as far as our own locks: should they be stuck, so is this,
+// and systemd starts the process anew. A disk that hangs is no reason to: the rules in memory serve on.
+func (d *daemon) alive() bool {
+	_ = d.frontend.Stats()
+	_ = d.upstreams.Status()
+	return d.store.Load() != nil
+}
 
 // keepStatus keeps the text that 'systemctl status' shows.
 func (d *daemon) keepStatus(ctx context.Context) error {
