@@ -120,7 +120,7 @@ func TestACrashingProgramCannotTakeTheSocketsDown(t *testing.T) {
 
 func TestTheServiceNeedsNoCapability(t *testing.T) {
 	got := lines(t, "cutover.service")
-	for _, line := range []string{"CapabilityBoundingSet=", "AmbientCapabilities=", "NoNewPrivileges=yes", "User=cutover", "StateDirectoryMode=0700"} {
+	for _, line := range []string{"CapabilityBoundingSet=", "AmbientCapabilities=", "NoNewPrivileges=yes", "SocketBindDeny=any", "User=cutover", "StateDirectoryMode=0700"} {
 		if !slices.Contains(got, line) {
 			t.Errorf("cutover.service lacks %s", line)
 		}
