@@ -31,10 +31,8 @@ type exchange struct {
 	finished bool          // the answer did not break off
 }
 
-// begin looks at a request. The answer may begin before the request has ended: without full duplex net/http would
-// swallow what is left of it, which the target still waits for.
+// begin looks at a request.
 func (h *Handler) begin(w http.ResponseWriter, r *http.Request) *exchange {
-	_ = http.NewResponseController(w).EnableFullDuplex() // HTTP/2 always is
 	e := &exchange{in: r, out: &recorder{ResponseWriter: w}, began: time.Now(), decision: rules.Decision{Bucket: -1}}
 	if r.Body != nil && r.Body != http.NoBody {
 		e.upload = &upload{ReadCloser: r.Body}

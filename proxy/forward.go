@@ -42,6 +42,7 @@ func (h *Handler) forward(e *exchange, view *rules.View) *problem {
 	in := e.in.WithContext(upstream.WithChosen(e.in.Context(), &e.target))
 	if e.upload != nil {
 		in.Body = e.upload
+		e.out.allowDuplex(e.in, e.upload)
 	}
 	forwarder.ServeHTTP(e.out, in)
 	return failed

@@ -15,7 +15,7 @@ func (h *Handler) rewrite(e *exchange, r *httputil.ProxyRequest) {
 		r.Out.URL.Opaque = raw // net/url would escape what the visitor did not
 	}
 	r.Out.Trailer = r.In.Trailer // the same map: its values come when the body ends
-	keepUpgrade(r.Out.Header)
+	keepUpgrade(r.Out.Header, e.upload != nil)
 	removeVisitorCookie(r.Out.Header)
 	dropForwarding(r.Out.Header, e.trusted)
 	if e.trusted {
@@ -41,12 +41,16 @@ func rawPath(r *http.Request) string {
 }
 
 // keepUpgrade leaves a request to switch protocols as it is, but for protocols that would carry further requests past
-// us, unseen and undecided: HTTP itself, and TLS around it.
-func keepUpgrade(header http.Header) {
+// us, unseen and undecided: HTTP itself, and TLS around it. A request with a body switches to nothing, as a server may
+// decide (RFC 9110 §7.8): body and tunnel would be read from the connection at once.
+func keepUpgrade(header http.Header, body bool) {
 	header.Del("Http2-Settings")
 	asked := header.Get("Upgrade")
 	if asked == "" {
 		return
+	}
+	if body {
+		asked = ""
 	}
 	for protocol := range strings.SplitSeq(asked, ",") {
 		protocol = strings.TrimSpace(protocol)
@@ -136,9 +140,9 @@ func withoutCookie(line, name string) string {
 	parts := strings.Split(line, ";")
 	kept := parts[:0]
 	for _, part := range parts {
-		if cookie, _, _ := strings.Cut(strings.TrimSpace(part), "="); cookie != name {
+		if cookie, _, _ := strings.Cut(strings.Trim(part, " \t"), "="); cookie != name {
 			kept = append(kept, part)
 		}
 	}
-	return strings.TrimSpace(strings.Join(kept, ";"))
+	return strings.Trim(strings.Join(kept, ";"), " \t")
 }

@@ -217,6 +217,62 @@ func TestAnEarlyAnswerReachesAVisitorWhoStillUploads(t *testing.T) {
 	}
 }
 
+func TestWhatIsLeftOfAnUploadIsNeverTakenForARequest(t *testing.T) {
+	early := rawTarget(t, func(c net.Conn, r *http.Request) {
+		if r.URL.Path != "/" {
+			t.Errorf("the target was asked for %s", r.URL)
+		}
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+	})
+	s := newSite(t, says(""), nil, early)
+	for _, rest := range []int{0, 1000, 1_000_000} {
+		c := s.dial(t)
+		back := bufio.NewReader(c)
+		inner := "GET /evil HTTP/1.1\nHost: a.test\n\n"
+		write(t, c, fmt.Sprintf("POST / HTTP/1.1\nHost: a.test\nContent-Length: %d\n\nbegin", len("begin")+len(inner)+3+rest)) // 3 CRs
+		response, err := http.ReadResponse(back, nil)
+		if err != nil || !response.Close {
+			t.Fatalf("%d left: %v, %v", rest, response, err)
+		}
+		_ = response.Body.Close()
+		_, _ = io.WriteString(c, strings.ReplaceAll(inner, "\n", "\r\n")+strings.Repeat("x", rest)+"GET /evil HTTP/1.1\r\nHost: a.test\r\n\r\n") // may meet a closed connection
+		if all, _ := io.ReadAll(back); len(all) > 0 {
+			t.Errorf("%d left: another answer came: %q", rest, all)
+		}
+	}
+}
+
+func TestAConnectionServesManyUploads(t *testing.T) {
+	s := newSite(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		all, _ := io.ReadAll(r.Body)
+		_, _ = w.Write(all)
+	}), nil, nil)
+	c := s.dial(t)
+	back := bufio.NewReader(c)
+	for n := range 50 {
+		body := strings.Repeat("x", n*1000+1)
+		write(t, c, fmt.Sprintf("POST / HTTP/1.1\nHost: a.test\nContent-Length: %d\n\n%s", len(body), body))
+		response, err := http.ReadResponse(back, nil)
+		if err != nil {
+			t.Fatalf("upload %d: %v", n, err)
+		}
+		text, err := io.ReadAll(response.Body)
+		_ = response.Body.Close()
+		if err != nil || string(text) != body {
+			t.Fatalf("upload %d: %d bytes, %v", n, len(text), err)
+		}
+	}
+}
+
+func TestARequestWithABodySwitchesToNoOtherProtocol(t *testing.T) {
+	var got seen
+	s := newSite(t, &got, nil, nil)
+	s.raw(t, "POST / HTTP/1.1\nHost: a.test\nConnection: Upgrade, close\nUpgrade: websocket\nContent-Length: 4\n\nbody")
+	if header := got.last.Load().Header; header.Get("Upgrade") != "" || header.Get("Connection") != "" {
+		t.Errorf("the target saw %v", header)
+	}
+}
+
 func TestOneDirectionOfATunnelMayEndBeforeTheOther(t *testing.T) {
 	ended := make(chan string, 1)
 	half := rawTarget(t, func(c net.Conn, _ *http.Request) {
@@ -248,7 +304,7 @@ func TestOfSeveralProtocolsTheFirstThatMayPassIsAskedFor(t *testing.T) {
 		"h2c, websocket": "websocket", "websocket, h2c": "websocket", "HTTP/2.0": "", "TLS/1.0": "", "h2c,,": "", "WebSocket": "WebSocket",
 	} {
 		header := http.Header{"Connection": {"Upgrade"}, "Upgrade": {asked}, "Http2-Settings": {"x"}}
-		keepUpgrade(header)
+		keepUpgrade(header, false)
 		if header.Get("Upgrade") != want || (want == "") != (header.Get("Connection") == "") || header.Get("Http2-Settings") != "" {
 			t.Errorf("%q becomes %v", asked, header)
 		}
