@@ -87,8 +87,11 @@ if [[ -L $link ]]; then
 else
   step "letting $link lead to it" point "$link" "$releases/${file##*/}"
 fi
+if [[ ! -e /usr/local/bin/cutover && ! -L /usr/local/bin/cutover ]]; then
+  step "linking /usr/local/bin/cutover to $link, for the command line" ln -s "$link" /usr/local/bin/cutover
+fi
 step "opening ports 80 and 443, now and at boot" open_sockets
 step "checking that it can serve here" check
 step "starting cutover.service" start
 [[ -z $dry ]] || { say "nothing was done (--dry-run)"; exit 0; }
-say "Cutover serves. Next, on that machine: $link upstreams set v1 http://127.0.0.1:PORT"
+say "Cutover serves. Next, on that machine: sudo cutover upstreams set v1 http://127.0.0.1:PORT"

@@ -12,6 +12,9 @@ func TestAFreshMachineIsInstalledAndServes(t *testing.T) {
 	if got := m.Run("curl -sS --max-time 5 http://shop.test/hello"); !strings.HasPrefix(got, "v1: GET shop.test/hello") {
 		t.Errorf("the first request got %q", got)
 	}
+	if got := m.Run("cutover status"); !strings.Contains(got, "ready") {
+		t.Errorf("cutover status says %q", got)
+	}
 	if got := m.Run("systemctl show -P StatusText cutover.service"); !strings.Contains(got, "rules") {
 		t.Errorf("systemctl shows the status %q", got)
 	}
