@@ -53,10 +53,6 @@ func Boot(t *testing.T, shared ...string) *Box {
 	if err := os.WriteFile(filepath.Join(b.folder, "box.sh"), []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	var err error
-	if b.group, err = makeGroup(); err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(b.end)
 	b.holdLayer()
 	b.start()
@@ -95,6 +91,10 @@ func (b *Box) holdLayer() {
 
 func (b *Box) start() {
 	b.test.Helper()
+	var err error
+	if b.group, err = makeGroup(); err != nil { // a new one each time: some kernels kill what is forked into one that was killed
+		b.test.Fatal(err)
+	}
 	group, err := os.Open(b.group)
 	if err != nil {
 		b.test.Fatal(err)
@@ -169,21 +169,21 @@ func (b *Box) end() {
 		journal, _ := b.Command(ctx, "journalctl", "--no-pager", "-n", "150", "-o", "short-precise", "-u", "cutover*").CombinedOutput()
 		b.test.Logf("the box's journal:\n%s\nits boot:\n%s", journal, b.bootLog())
 	}
-	if b.first != nil {
+	if b.ended != nil {
 		b.stop()
 	}
 	if b.layer != nil && b.layer.Process != nil {
 		_ = b.layer.Process.Kill()
 		_ = b.layer.Wait() // killed
 	}
-	b.Eventually(10*time.Second, "end of the box's cgroup", func() bool { return removeGroup(b.group) == nil })
 }
 
-// stop ends every process of the box.
+// stop ends every process of the box, and removes its cgroup.
 func (b *Box) stop() {
 	_ = b.first.Process.Kill() // --kill-child ends PID 1 with it, and PID 1 everything else
 	killGroup(b.group)
 	<-b.ended
+	b.Eventually(10*time.Second, "end of the box's cgroup", func() bool { return removeGroup(b.group) == nil })
 }
 
 // Command makes a command that runs inside. The caller's context ends it.
