@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"cutover/proxy"
 	"cutover/proxy/admin"
@@ -29,7 +30,7 @@ func runCheck(ctx context.Context, env *environment, c Config) error {
 		}
 	}
 	lines := []checkLine{
-		{"configuration", true, "read"},
+		checkConfiguration(c),
 		checkRules(ctx, c),
 		checkFiles(c),
 		checkSockets(env),
@@ -43,6 +44,17 @@ func runCheck(ctx context.Context, env *environment, c Config) error {
 		}
 	}
 	return nil
+}
+
+// shippedStop is TimeoutStopSec= of cutover.service, less what ending takes beside the drain.
+const shippedStop = 35 * time.Second
+
+// checkConfiguration has been read by now; what can still be wrong is how it goes with the unit.
+func checkConfiguration(c Config) checkLine {
+	if c.DrainTimeout > shippedStop {
+		return checkLine{"configuration", true, fmt.Sprintf("read; drain_timeout is %v, so TimeoutStopSec= of cutover.service must be above it (40 as shipped): systemctl edit cutover", c.DrainTimeout)}
+	}
+	return checkLine{"configuration", true, "read"}
 }
 
 func checked(what, text string, err error) checkLine {

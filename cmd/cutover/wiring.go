@@ -57,22 +57,13 @@ func port(listeners []net.Listener) (number int, host string) {
 
 // rootsFrom reads a PEM file; without one it returns nil, which stands for the system's roots.
 func rootsFrom(file string) (*x509.CertPool, error) {
-	if file == "" {
-		return nil, nil
-	}
-	pem, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, withHint(fmt.Errorf("%s holds no certificate", file), "it must be PEM: -----BEGIN CERTIFICATE-----")
-	}
-	return pool, nil
+	return addRoots(file, func() (*x509.CertPool, error) { return x509.NewCertPool(), nil })
 }
 
-// systemRootsAnd returns the system's roots and those of a PEM file.
-func systemRootsAnd(file string) (*x509.CertPool, error) {
+// systemRootsAnd returns the system's roots and those of a PEM file; without one, nil, which stands for the system's.
+func systemRootsAnd(file string) (*x509.CertPool, error) { return addRoots(file, x509.SystemCertPool) }
+
+func addRoots(file string, newPool func() (*x509.CertPool, error)) (*x509.CertPool, error) {
 	if file == "" {
 		return nil, nil
 	}
@@ -80,7 +71,7 @@ func systemRootsAnd(file string) (*x509.CertPool, error) {
 	if err != nil {
 		return nil, err
 	}
-	pool, err := x509.SystemCertPool()
+	pool, err := newPool()
 	if err != nil {
 		return nil, err
 	}
