@@ -52,6 +52,16 @@ func TestARowAsItIsWrittenGoesBeforeTheLastGoodVersionOfAnother(t *testing.T) {
 	}
 }
 
+func TestTheRowsOfAnotherDatabaseAreNoLastGoodVersions(t *testing.T) {
+	first := compile(t, rowsOf(rule(1, "a.test", nil)))
+	rows := rowsOf(rule(1, "b.test", func(r *Rule) { r.Percent = 333 }))
+	rows.Lineage = "another"
+	view, problems := Compile(rows, first, noon)
+	if d := view.Match(ask("a.test", "/")); d.Reason != ReasonDefault || len(problems) != 1 || problems[0].Serving {
+		t.Errorf("%+v, %+v", d, problems)
+	}
+}
+
 func TestTheLastGoodRowsCanBeHandedOn(t *testing.T) {
 	first := compile(t, rowsOf(rule(1, "a.test", nil)))
 	bad := rowsOf(rule(1, "a.test", func(r *Rule) { r.Percent = 333 }))
