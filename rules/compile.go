@@ -8,7 +8,8 @@ import (
 )
 
 // Compile builds a View from rows. A row that makes no sense is reported, and previous's good version of the same row
-// stays in force if there is one; previous may be nil, and one of another lineage counts as nil. now decides which rules have started and ended.
+// stays in force if there is one; previous may be nil, and one of another lineage counts as nil. now decides which rules
+// have started and ended.
 func Compile(rows Rows, previous *View, now time.Time) (*View, []Problem) {
 	c := compiler{now: now, known: map[string]bool{}, view: newView(rows)}
 	if previous != nil && previous.lineage == rows.Lineage { // else ids mean other rows
