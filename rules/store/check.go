@@ -29,38 +29,55 @@ func (r Report) String() string {
 }
 
 // Check tests whether this program could serve the rules in dir. It writes nothing, takes no lock, and may run beside
-// the process that holds the rules.
+// the process that holds the rules. A database that is missing is fine, unless there were rules in it.
 func Check(ctx context.Context, dir string) (Report, error) {
 	path := filepath.Join(dir, File)
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return Report{}, nil
+	report, err := checkFileAt(ctx, path)
+	if err == nil && !report.Exists {
+		if rows, other := lastGoodRows(dir); other == nil && holdsDecisions(rows) {
+			err = errEmptied
+		}
 	}
-	db, err := sql.Open("sqlite3", dataSource(path, "ro"))
-	if err != nil {
-		return Report{}, err
-	}
-	defer func() { _ = db.Close() }()
-	report, err := check(ctx, db)
 	if err != nil {
 		return Report{}, fmt.Errorf("%s: %w", path, plainError(err))
 	}
 	return report, nil
 }
 
-func check(ctx context.Context, db *sql.DB) (Report, error) {
-	generation, err := schemaGeneration(ctx, db)
+func checkFileAt(ctx context.Context, path string) (report Report, err error) {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return Report{}, nil
+	}
+	source := dataSource(path, "ro")
+	if _, err := os.Stat(path + "-wal"); errors.Is(err, fs.ErrNotExist) {
+		source += "&immutable=1" // nobody has it open; else SQLite would leave files beside it
+	}
+	db, err := sql.Open("sqlite3", source)
 	if err != nil {
 		return Report{}, err
 	}
-	if generation > rules.Schema {
-		if err := checkReader(ctx, db); err != nil {
-			return Report{}, err
-		}
+	defer func() { _ = db.Close() }()
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return Report{}, err
 	}
-	if generation == 0 {
-		return Report{}, nil // an empty file
+	defer func() { _ = conn.Close() }()
+	err = reading(ctx, conn, func(q queryer) (err error) {
+		report, err = check(ctx, q)
+		return err
+	})
+	return report, err
+}
+
+func check(ctx context.Context, q queryer) (Report, error) {
+	generation, err := recognise(ctx, q)
+	if err != nil || generation == 0 {
+		return Report{}, err // 0: an empty file
 	}
-	l, err := load(ctx, db)
+	if err := checkReader(ctx, q, generation); err != nil {
+		return Report{}, err
+	}
+	l, err := load(ctx, q)
 	if err != nil {
 		return Report{}, err
 	}

@@ -117,6 +117,12 @@ func TestARemovedDatabaseKeepsServing(t *testing.T) {
 // prompt starts a sqlite3 that holds the write lock until input is closed.
 func prompt(t *testing.T, dir string) (input io.Closer, pid int) {
 	t.Helper()
+	return promptAfter(t, dir, "")
+}
+
+// promptAfter is a prompt that first runs a statement.
+func promptAfter(t *testing.T, dir, statement string) (input io.Closer, pid int) {
+	t.Helper()
 	command := exec.CommandContext(t.Context(), "sqlite3", filepath.Join(dir, File))
 	in, err := command.StdinPipe()
 	if err != nil {
@@ -130,7 +136,7 @@ func prompt(t *testing.T, dir string) (input io.Closer, pid int) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = in.Close(); _ = command.Wait() })
-	if _, err := io.WriteString(in, "BEGIN IMMEDIATE; SELECT 'held';\n"); err != nil {
+	if _, err := io.WriteString(in, statement+" BEGIN IMMEDIATE; SELECT 'held';\n"); err != nil {
 		t.Fatal(err)
 	}
 	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "held\n" {

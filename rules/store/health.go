@@ -38,21 +38,22 @@ func (s *Store) late() time.Duration {
 	return s.options.now().Sub(time.Unix(0, s.beat.Load()))
 }
 
-// noteProblem makes a problem known, once; nil says that all is well again.
+// noteProblem makes a problem known, once; nil says that all is well.
 func (s *Store) noteProblem(err error, readOnly bool) {
 	last := s.health.Load()
 	next := Health{WALBytes: last.WALBytes}
 	if err != nil {
 		next.Problem, next.ReadOnly, next.Since = err.Error(), readOnly, last.Since
 	}
-	if next.Problem != last.Problem {
-		next.Since = time.Time{}
-		if err != nil {
-			next.Since = s.options.now()
-			s.options.log().Error("the database has a problem; the last good rules go on serving", slog.Any("error", err))
-		} else {
-			s.options.log().Info("the database is well again")
-		}
+	if next.Problem == last.Problem && next.ReadOnly == last.ReadOnly {
+		return
+	}
+	switch {
+	case err == nil:
+		s.options.log().Info("the database is well again")
+	case next.Problem != last.Problem:
+		next.Since = s.options.now()
+		s.options.log().Error("the database has a problem; the last good rules go on serving", slog.Any("error", err))
 	}
 	s.health.Store(&next)
 }

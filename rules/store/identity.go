@@ -4,11 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // identity is which files the open database consists of.
@@ -45,36 +46,48 @@ func (s *Store) checkFile() error {
 	return nil
 }
 
-// fileNote names, beside the lock, the database that a log may belong to.
+// fileNote names, beside the lock, the database and the log that belong together.
 const fileNote = "rules.inode"
 
-// noteFile keeps which file is open, for a start after a crash.
+// noteFile keeps which files are open, for a start after a crash.
 func (s *Store) noteFile() error {
-	text := strconv.FormatUint(inode(s.identity.main), 10)
+	text := fileID(s.path) + " " + fileID(s.path+"-wal") + "\n"
 	if err := os.WriteFile(filepath.Join(s.options.Dir, fileNote), []byte(text), 0o600); err != nil && !errors.Is(err, syscall.ENOSPC) {
 		return fmt.Errorf("note the file: %w", err)
 	}
 	return nil
 }
 
-func inode(info fs.FileInfo) uint64 { return info.Sys().(*syscall.Stat_t).Ino }
+// fileID tells a file from every other: numbers of inodes are used again, so it has the time of birth too where the
+// file system knows it. It is "-" where there is no file.
+func fileID(path string) string {
+	var info unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_INO|unix.STATX_BTIME, &info); err != nil {
+		return "-"
+	}
+	return fmt.Sprintf("%d.%d.%d", info.Ino, info.Btime.Sec, info.Btime.Nsec)
+}
 
 // removeForeignLog moves a write-ahead log aside that was left behind by another file of this name: SQLite would play it
-// into this one.
+// into this one. A log that came together with the database, as in a copy of the whole folder, is its own and stays.
 func (s *Store) removeForeignLog() {
 	text, err := os.ReadFile(filepath.Join(s.options.Dir, fileNote))
 	if err != nil {
 		return
 	}
-	noted, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
-	info, missing := os.Stat(s.path)
-	if err == nil && (missing != nil || inode(info) != noted) {
-		moveLogAside(s.path)
+	var noted, log string
+	if n, _ := fmt.Sscan(string(text), &noted, &log); n == 2 && fileID(s.path) != noted && fileID(s.path+"-wal") == log && log != "-" {
+		s.moveLogAside()
 	}
 }
 
 // moveLogAside keeps a log that belongs to no database any more, over the one that was kept before.
-func moveLogAside(path string) {
-	_ = os.Rename(path+"-wal", path+"-wal.left-behind") // there may be none
-	_ = os.Remove(path + "-shm")                        // an index of the log; there may be none
+func (s *Store) moveLogAside() {
+	kept := s.path + "-wal.left-behind"
+	err := os.Rename(s.path+"-wal", kept)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	_ = os.Remove(s.path + "-shm") // an index of the log; there may be none
+	s.options.log().Warn("rules.db was replaced; the log that belongs to the old one is moved aside", slog.String("to", kept), slog.Any("error", err))
 }

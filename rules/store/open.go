@@ -54,6 +54,9 @@ func (s *Store) openFirst(ctx context.Context) error {
 
 // openDatabase opens the database, brings its schema up to date and loads it. After an error nothing is open.
 func (s *Store) openDatabase(ctx context.Context) error {
+	if _, err := os.Stat(s.path); errors.Is(err, fs.ErrNotExist) && s.hadRules() {
+		return errEmptied
+	}
 	s.removeForeignLog()
 	err := s.connect(ctx)
 	if err == nil {
@@ -100,7 +103,7 @@ func (s *Store) closeDatabase() error {
 	}
 	s.conn, s.db = nil, nil
 	if foreign {
-		moveLogAside(s.path)
+		s.moveLogAside()
 	}
 	return errors.Join(problems...)
 }
@@ -145,7 +148,7 @@ func (s *Store) prepare(ctx context.Context) error {
 	}
 	deadline := time.Now().Add(busyPatience)
 	for {
-		err := migrate(ctx, s.conn, s.options.log())
+		err := migrate(ctx, s.conn, !s.hadRules(), s.options.log())
 		if !isBusy(err) || time.Now().After(deadline) {
 			return s.tolerate(ctx, err)
 		}

@@ -2,10 +2,7 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"errors"
-	"fmt"
-	"log/slog"
 	"time"
 
 	"cutover/rules"
@@ -14,7 +11,7 @@ import (
 const (
 	maxBatch        = 256                    // edits that share one commit
 	busyPatience    = 5 * time.Second        // how long an edit waits for somebody else's write lock
-	checkpointEvery = time.Second            // also how often a failed load is tried again
+	checkpointEvery = time.Second            // also how often what failed is tried again
 	busyRetry       = 20 * time.Millisecond  // between attempts at the write lock
 	statEvery       = 100 * time.Millisecond // between looks at the path
 )
@@ -27,6 +24,7 @@ func (s *Store) Run(ctx context.Context) error {
 	defer poll.Stop()
 	upkeep := time.NewTicker(checkpointEvery)
 	defer upkeep.Stop()
+	o.begin()
 	for {
 		s.beat.Store(s.options.now().UnixNano())
 		select {
@@ -37,9 +35,9 @@ func (s *Store) Run(ctx context.Context) error {
 		case r := <-s.requests:
 			o.waiting = append(o.waiting, r)
 			o.gather()
-			o.commit(ctx)
+			o.commit(context.WithoutCancel(ctx)) // what has begun is finished; so with poll and upkeep
 		case <-poll.C:
-			o.poll(ctx)
+			o.poll(context.WithoutCancel(ctx))
 		case <-upkeep.C:
 			o.upkeep(ctx)
 		}
@@ -49,22 +47,57 @@ func (s *Store) Run(ctx context.Context) error {
 // owner is what only the goroutine of Run knows.
 type owner struct {
 	*Store
-	waiting  []*request // not yet committed: the write lock is somebody else's
-	tryAt    time.Time  // not before: waiting is tried again
-	statAt   time.Time  // not before: the path is looked at again
-	loadFail error      // of the last load
-	retry    bool       // a failed load may be tried again
+	waiting   []*request // not yet committed: the write lock is somebody else's
+	tryAt     time.Time  // not before: waiting is tried again
+	statAt    time.Time  // not before: the path is looked at again
+	fileFail  error      // of the last look at the path
+	loadFail  error      // of the last load
+	writeFail error      // of the last write that was not an edit's own fault
+	retry     bool       // a failed load may be tried again
+}
+
+// begin takes over what Open found.
+func (o *owner) begin() {
+	if o.conn == nil {
+		o.loadFail = &explained{errors.New(o.health.Load().Problem)}
+	}
+	o.report()
+}
+
+// report makes known what is wrong, the worst first.
+func (o *owner) report() {
+	switch {
+	case o.fileFail != nil:
+		o.noteProblem(o.fileFail, true)
+	case o.loadFail != nil:
+		o.noteProblem(plainError(o.loadFail), true)
+	case o.writeFail != nil:
+		o.noteProblem(plainError(o.writeFail), false)
+	case o.readOnly.Load():
+		o.noteProblem(errNewerWriter, true)
+	default:
+		o.noteProblem(nil, false)
+	}
 }
 
 // upkeep is what is done every second.
 func (o *owner) upkeep(ctx context.Context) {
 	o.retry = true
 	if o.conn == nil {
-		o.failed(o.openDatabase(ctx))
+		if err := o.openDatabase(ctx); ctx.Err() == nil {
+			o.loadFail = err
+			o.report()
+		}
 		return
 	}
+	ctx = context.WithoutCancel(ctx)
 	o.checkpoint(ctx)
 	o.saveLastGood()
+	o.tryWriting(ctx)
+	o.mend(ctx)
+	if o.unrecorded {
+		o.recordProblems(ctx, o.Snapshot().Problems)
+	}
 }
 
 // gather takes what else is queued, so that it shares one commit.
@@ -92,7 +125,7 @@ func (o *owner) poll(ctx context.Context) {
 	if len(o.waiting) > 0 && !now.Before(o.tryAt) {
 		o.commit(ctx)
 	}
-	if !now.Before(o.statAt) {
+	if !now.Before(o.statAt) && o.conn != nil {
 		o.statAt = now.Add(statEvery)
 		o.lookAtFile()
 	}
@@ -105,10 +138,10 @@ func (o *owner) poll(ctx context.Context) {
 	version, err := o.dataVersion(ctx)
 	switch {
 	case err != nil:
-		o.failed(err)
+		o.loaded(err)
 	case o.loadFail != nil && o.retry, o.loadFail == nil && version != o.version:
 		o.retry = false
-		o.failed(o.reload(ctx))
+		o.loaded(o.reload(ctx))
 	}
 }
 
@@ -122,210 +155,15 @@ func (s *Store) republish() {
 
 // lookAtFile makes a replaced file known, or that the right one is back.
 func (o *owner) lookAtFile() {
-	if o.conn == nil {
-		return
-	}
 	err := o.checkFile()
-	replaced := o.health.Load().Problem == errReplaced.Error()
-	if (err != nil) != replaced {
-		o.noteProblem(err, err != nil)
+	if (err != nil) != (o.fileFail != nil) {
+		o.fileFail = err
+		o.report()
 	}
 }
 
-// failed notes the outcome of a load: nil says that it went well.
-func (o *owner) failed(err error) {
-	if err == nil && o.loadFail == nil && o.health.Load().Problem == "" {
-		return
-	}
+// loaded notes the outcome of a load: nil says that it went well.
+func (o *owner) loaded(err error) {
 	o.loadFail = err
-	if o.health.Load().Problem != errReplaced.Error() {
-		o.noteProblem(plainError(err), err != nil)
-	}
-}
-
-func (s *Store) dataVersion(ctx context.Context) (version int64, err error) {
-	err = s.conn.QueryRowContext(ctx, "PRAGMA data_version").Scan(&version)
-	return version, err
-}
-
-// reload reads everything in one transaction and publishes it.
-func (s *Store) reload(ctx context.Context) error {
-	version, err := s.dataVersion(ctx)
-	if err != nil {
-		return err
-	}
-	var l loaded
-	err = reading(ctx, s.conn, func(q queryer) (err error) {
-		l, err = s.loadChecked(ctx, q)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	// What was committed between the look at the version and the read is loaded once more; nothing is missed.
-	s.version = version
-	problems := s.publish(l)
-	s.recordProblems(ctx, problems)
-	return nil
-}
-
-// loadChecked reads the rows, unless a newer program forbids it.
-func (s *Store) loadChecked(ctx context.Context, q queryer) (loaded, error) {
-	generation, err := schemaGeneration(ctx, q)
-	if err != nil {
-		return loaded{}, err
-	}
-	if generation > rules.Schema {
-		if err := checkReader(ctx, q); err != nil {
-			return loaded{}, err
-		}
-		var least int
-		if err := q.QueryRowContext(ctx, "SELECT CAST(value AS INTEGER) FROM meta WHERE key='min_writer'").Scan(&least); err != nil {
-			return loaded{}, err
-		}
-		s.readOnly.Store(least > rules.Schema)
-	}
-	return load(ctx, q)
-}
-
-// publish makes rows the rules in force, all at once, and returns what is wrong with them.
-func (s *Store) publish(l loaded) []rules.Problem {
-	var last *rules.View
-	if snapshot := s.snapshot.Load(); snapshot != nil {
-		last = snapshot.View
-	}
-	view, problems := rules.Compile(l.rows, last, s.options.now())
-	s.snapshot.Store(&Snapshot{View: view, Rows: l.rows, Problems: problems, LoadedAt: s.options.now(), LastEdit: l.lastEdit, Seq: l.seq})
-	for _, p := range problems {
-		s.options.log().Warn("a row is not served as it is written", slog.String("table", p.Table), slog.String("row", p.Row),
-			slog.String("host", p.Host), slog.String("reason", p.Reason), slog.Bool("last good version serves", p.Serving))
-	}
-	return problems
-}
-
-// commit makes the waiting edits in one transaction, publishes, then acknowledges.
-func (o *owner) commit(ctx context.Context) {
-	if err := o.writable(); err != nil {
-		o.refuse(err)
-		return
-	}
-	batch := o.waiting
-	var l loaded
-	var answers []answer
-	err := writing(ctx, o.conn, func(q queryer) (err error) {
-		l, answers, err = o.applyBatch(ctx, q, batch)
-		return err
-	})
-	if isBusy(err) {
-		o.waitForLock(err)
-		return
-	}
-	o.waiting = nil
-	if err != nil {
-		o.answerFailed(batch, plainError(err))
-		return
-	}
-	problems := o.publish(l)
-	for i, r := range batch {
-		r.answer <- answers[i]
-	}
-	o.recordProblems(ctx, problems)
-}
-
-func (o *owner) writable() error {
-	if o.readOnly.Load() {
-		return errors.New("a newer cutover has taken the database over; this one only reads it: use the newer one's command")
-	}
-	return o.checkFile()
-}
-
-// waitForLock keeps the edits for another attempt, and answers those that have waited long enough.
-func (o *owner) waitForLock(cause error) {
-	now := o.options.now()
-	o.tryAt = now.Add(busyRetry)
-	kept := o.waiting[:0]
-	for _, r := range o.waiting {
-		if now.Sub(r.at) < busyPatience {
-			kept = append(kept, r)
-			continue
-		}
-		r.answer <- answer{err: fmt.Errorf("the database is locked%s; end its transaction with COMMIT or ROLLBACK, then try again: %w", lockHolder(o.path), cause)}
-	}
-	o.waiting = kept
-}
-
-func (o *owner) answerFailed(batch []*request, err error) {
-	o.noteProblem(err, false)
-	o.loadFail, o.retry = err, false // the next upkeep looks whether it is well again
-	for _, r := range batch {
-		r.answer <- answer{err: err}
-	}
-}
-
-// applyBatch makes each request's edits in a savepoint of its own, so that one that fails takes none with it, and
-// reads what will be in force. An error is the whole batch's.
-func (o *owner) applyBatch(ctx context.Context, q queryer, batch []*request) (loaded, []answer, error) {
-	answers := make([]answer, len(batch))
-	for i, r := range batch {
-		if _, err := q.ExecContext(ctx, "SAVEPOINT request"); err != nil {
-			return loaded{}, nil, err
-		}
-		result, err := applyEdits(ctx, q, r)
-		answers[i] = answer{result, err}
-		if err != nil && !errors.As(err, new(*EditError)) {
-			return loaded{}, nil, err
-		}
-		if err != nil || r.dryRun {
-			if _, err := q.ExecContext(ctx, "ROLLBACK TO request"); err != nil {
-				return loaded{}, nil, err
-			}
-		}
-		if _, err := q.ExecContext(ctx, "RELEASE request"); err != nil {
-			return loaded{}, nil, err
-		}
-	}
-	l, err := o.loadChecked(ctx, q)
-	return l, answers, err
-}
-
-// recordProblems writes what is wrong into rule_errors, for readers at the prompt. It is a help: failing is no fault.
-func (s *Store) recordProblems(ctx context.Context, problems []rules.Problem) {
-	if s.readOnly.Load() || s.sameProblems(ctx, problems) {
-		return
-	}
-	err := writing(ctx, s.conn, func(q queryer) error {
-		if _, err := q.ExecContext(ctx, "DELETE FROM rule_errors"); err != nil {
-			return err
-		}
-		for _, p := range problems {
-			_, err := q.ExecContext(ctx, "INSERT INTO rule_errors(tbl,row,host,reason,serving_last) VALUES(?,?,?,?,?)", p.Table, p.Row, p.Host, p.Reason, p.Serving)
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		s.options.log().Debug("rule_errors", slog.Any("error", err))
-	}
-}
-
-// sameProblems reports whether rule_errors says so already.
-func (s *Store) sameProblems(ctx context.Context, problems []rules.Problem) bool {
-	var stored []rules.Problem
-	err := each(ctx, s.conn, "SELECT tbl, row, host, reason, serving_last FROM rule_errors ORDER BY rowid", func(rows *sql.Rows) error {
-		var p rules.Problem
-		err := rows.Scan(&p.Table, &p.Row, &p.Host, &p.Reason, &p.Serving)
-		stored = append(stored, p)
-		return err
-	})
-	if err != nil || len(stored) != len(problems) {
-		return false
-	}
-	for i := range stored {
-		if stored[i] != problems[i] {
-			return false
-		}
-	}
-	return true
+	o.report()
 }

@@ -49,11 +49,15 @@ CREATE TRIGGER upstreams_ad AFTER DELETE ON upstreams BEGIN
 END;
 
 CREATE TRIGGER targets_bi BEFORE INSERT ON targets BEGIN
+  SELECT RAISE(ABORT,'NULL is no value here: leave the column out, or write '''' for an empty text')
+    WHERE NEW.url IS NULL OR NEW.weight IS NULL OR NEW.state IS NULL;
   SELECT RAISE(ABORT,'upstream is not the name of one (run: SELECT name FROM upstreams;)')
     WHERE NOT EXISTS(SELECT 1 FROM upstreams WHERE name=NEW.upstream);
   SELECT RAISE(ABORT,'a target with this id exists already: use UPDATE, or leave id out') WHERE EXISTS(SELECT 1 FROM targets WHERE id=NEW.id);
 END;
 CREATE TRIGGER targets_bu BEFORE UPDATE ON targets BEGIN
+  SELECT RAISE(ABORT,'NULL is no value here: leave the column out, or write '''' for an empty text')
+    WHERE NEW.url IS NULL OR NEW.weight IS NULL OR NEW.state IS NULL;
   SELECT RAISE(ABORT,'the id of a target cannot be changed') WHERE NEW.id IS NOT OLD.id;
   SELECT RAISE(ABORT,'upstream is not the name of one (run: SELECT name FROM upstreams;)')
     WHERE NOT EXISTS(SELECT 1 FROM upstreams WHERE name=NEW.upstream);
@@ -103,6 +107,12 @@ CREATE TRIGGER hosts_ad AFTER DELETE ON hosts BEGIN
 END;
 
 CREATE TRIGGER rules_bi BEFORE INSERT ON rules BEGIN
+  SELECT RAISE(ABORT,'host is missing') WHERE NEW.host IS NULL;
+  SELECT RAISE(ABORT,'percent must be a number from 0 to 100') WHERE NEW.percent IS NULL;
+  SELECT RAISE(ABORT,'NULL is no value here: leave the column out, or write '''' for an empty text')
+    WHERE NEW.path IS NULL OR NEW.match IS NULL OR NEW.conditions IS NULL OR NEW.v1 IS NULL OR NEW.v2 IS NULL
+      OR NEW.sticky IS NULL OR NEW.starts_at IS NULL OR NEW.ends_at IS NULL OR NEW.enabled IS NULL
+      OR NEW.needs IS NULL OR NEW.note IS NULL OR NEW.updated_at IS NULL;
   SELECT RAISE(ABORT,'v1 is not the name of an upstream (run: SELECT name FROM upstreams;)')
     WHERE NOT EXISTS(SELECT 1 FROM upstreams WHERE name=NEW.v1);
   SELECT RAISE(ABORT,'v2 is not the name of an upstream (run: SELECT name FROM upstreams;)')
@@ -110,6 +120,12 @@ CREATE TRIGGER rules_bi BEFORE INSERT ON rules BEGIN
   SELECT RAISE(ABORT,'a rule with this id exists already: use UPDATE, or leave id out') WHERE EXISTS(SELECT 1 FROM rules WHERE id=NEW.id);
 END;
 CREATE TRIGGER rules_bu BEFORE UPDATE ON rules BEGIN
+  SELECT RAISE(ABORT,'host is missing') WHERE NEW.host IS NULL;
+  SELECT RAISE(ABORT,'percent must be a number from 0 to 100') WHERE NEW.percent IS NULL;
+  SELECT RAISE(ABORT,'NULL is no value here: leave the column out, or write '''' for an empty text')
+    WHERE NEW.path IS NULL OR NEW.match IS NULL OR NEW.conditions IS NULL OR NEW.v1 IS NULL OR NEW.v2 IS NULL
+      OR NEW.sticky IS NULL OR NEW.starts_at IS NULL OR NEW.ends_at IS NULL OR NEW.enabled IS NULL
+      OR NEW.needs IS NULL OR NEW.note IS NULL OR NEW.updated_at IS NULL;
   SELECT RAISE(ABORT,'the id of a rule cannot be changed') WHERE NEW.id IS NOT OLD.id;
   SELECT RAISE(ABORT,'v1 is not the name of an upstream (run: SELECT name FROM upstreams;)')
     WHERE NOT EXISTS(SELECT 1 FROM upstreams WHERE name=NEW.v1);
@@ -149,9 +165,19 @@ CREATE TRIGGER rules_ad AFTER DELETE ON rules BEGIN
 END;
 
 CREATE TRIGGER redirects_bi BEFORE INSERT ON redirects BEGIN
+  SELECT RAISE(ABORT,'host is missing') WHERE NEW.host IS NULL;
+  SELECT RAISE(ABORT,'NULL is no value here: leave the column out, or write '''' for an empty text')
+    WHERE NEW.path IS NULL OR NEW.match IS NULL OR NEW.to_url IS NULL OR NEW.status IS NULL OR NEW.keep_path IS NULL
+      OR NEW.keep_query IS NULL OR NEW.enabled IS NULL OR NEW.needs IS NULL OR NEW.note IS NULL
+      OR NEW.updated_at IS NULL;
   SELECT RAISE(ABORT,'a redirect with this id exists already: use UPDATE, or leave id out') WHERE EXISTS(SELECT 1 FROM redirects WHERE id=NEW.id);
 END;
 CREATE TRIGGER redirects_bu BEFORE UPDATE ON redirects BEGIN
+  SELECT RAISE(ABORT,'host is missing') WHERE NEW.host IS NULL;
+  SELECT RAISE(ABORT,'NULL is no value here: leave the column out, or write '''' for an empty text')
+    WHERE NEW.path IS NULL OR NEW.match IS NULL OR NEW.to_url IS NULL OR NEW.status IS NULL OR NEW.keep_path IS NULL
+      OR NEW.keep_query IS NULL OR NEW.enabled IS NULL OR NEW.needs IS NULL OR NEW.note IS NULL
+      OR NEW.updated_at IS NULL;
   SELECT RAISE(ABORT,'the id of a redirect cannot be changed') WHERE NEW.id IS NOT OLD.id;
   SELECT RAISE(ABORT,'another redirect for this host, path and match exists already')
     WHERE EXISTS(SELECT 1 FROM redirects WHERE host_key=rtrim(lower(trim(NEW.host)),'.') AND path=NEW.path AND match=NEW.match AND id<>OLD.id);

@@ -7,7 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
+	"slices"
 
 	"cutover/rules"
 )
@@ -23,92 +23,128 @@ const applicationID = 1129665615 // "CUTO"
 // errNewer says that the file was made by a newer program which this one must not touch.
 var errNewer = errors.New("the database was made by a newer cutover that older ones must not use: start that one, or restore a backup from before")
 
-// migrate brings the schema up to date in one transaction: it makes a new one in an empty file, and mends triggers
-// and views that are missing or different. A newer schema is left alone.
-func migrate(ctx context.Context, conn *sql.Conn, log *slog.Logger) error {
+// errForeign says that the file is not ours.
+var errForeign = errors.New("this is a database of some other program: move it away, or set state_dir to another folder")
+
+// errEmptied says that there were rules, and that they are gone with the database.
+var errEmptied = errors.New("rules.db is gone or empty, and there were rules: put a backup back in its place, it is taken at once; " +
+	"or, to begin with no rules, stop cutover, remove " + lastGoodFile + " beside it, and start")
+
+// migrate brings the schema up to date in one transaction: it makes a new one in an empty file if mayMake says so, and
+// mends triggers and views that are missing or different. A newer schema is left alone.
+func migrate(ctx context.Context, conn *sql.Conn, mayMake bool, log *slog.Logger) error {
 	current, err := isCurrent(ctx, conn)
 	if err != nil || current {
 		return err
 	}
 	return writing(ctx, conn, func(q queryer) error {
-		generation, err := schemaGeneration(ctx, q)
-		if err != nil {
-			return err
-		}
-		if generation > rules.Schema {
-			return checkReader(ctx, q)
+		generation, err := recognise(ctx, q)
+		if err != nil || generation > rules.Schema {
+			return errors.Join(err, checkReader(ctx, q, generation))
 		}
 		if generation == 0 {
-			if err := createSchema(ctx, q); err != nil {
-				return err
+			if !mayMake {
+				return errEmptied
 			}
+			if _, err := q.ExecContext(ctx, schemaSQL); err != nil {
+				return fmt.Errorf("make the schema: %w", err)
+			}
+		}
+		// A database made from the text of a dump has no marks either.
+		marks := fmt.Sprintf("PRAGMA application_id=%d; PRAGMA user_version=%d", applicationID, rules.Schema)
+		if _, err := q.ExecContext(ctx, marks); err != nil {
+			return fmt.Errorf("mark the database as ours: %w", err)
 		}
 		return mendPrograms(ctx, q, log)
 	})
 }
 
-// errForeign says that the file is not ours.
-var errForeign = errors.New("this is a database of some other program: move it away, or set state_dir to another folder")
+// recognise returns the generation of a database of ours, 0 for an empty one, errForeign for any other. One without
+// marks that has our tables was made from a dump.
+func recognise(ctx context.Context, q queryer) (generation int, err error) {
+	var mark, tables, ours int
+	const count = "SELECT count(*), coalesce(sum(name IN ('meta','upstreams','targets','hosts','rules','redirects','changes')),0) FROM sqlite_master WHERE type='table'"
+	err = errors.Join(q.QueryRowContext(ctx, "PRAGMA application_id").Scan(&mark), q.QueryRowContext(ctx, count).Scan(&tables, &ours))
+	if err != nil {
+		return 0, err
+	}
+	if generation, err = schemaGeneration(ctx, q); err != nil {
+		return 0, err
+	}
+	switch {
+	case mark == applicationID && generation > 0:
+		return generation, nil
+	case mark == 0 && generation == 0 && tables == 0:
+		return 0, nil
+	case (mark == 0 || mark == applicationID) && ours == 7:
+		return max(generation, 1), nil
+	}
+	return 0, errForeign
+}
 
 func schemaGeneration(ctx context.Context, q queryer) (generation int, err error) {
 	err = q.QueryRowContext(ctx, "PRAGMA user_version").Scan(&generation)
 	return generation, err
 }
 
-// checkReader returns errNewer if this program must not even read the file.
-func checkReader(ctx context.Context, q queryer) error {
-	var least int
-	err := q.QueryRowContext(ctx, "SELECT CAST(value AS INTEGER) FROM meta WHERE key='min_reader'").Scan(&least)
-	if err != nil {
-		return err
+// checkReader returns errNewer if this program must not even read a database of that generation.
+func checkReader(ctx context.Context, q queryer, generation int) error {
+	if generation <= rules.Schema {
+		return nil
 	}
-	if least > rules.Schema {
-		return errNewer
+	least, err := leastGeneration(ctx, q, "min_reader")
+	if err == nil && least > rules.Schema {
+		err = errNewer
 	}
-	return nil
+	return err
 }
 
-func createSchema(ctx context.Context, q queryer) error {
-	var tables int
-	if err := q.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_master").Scan(&tables); err != nil {
-		return err
-	}
-	if tables > 0 {
-		return errForeign
-	}
-	for _, statement := range []string{
-		schemaSQL, fmt.Sprintf("PRAGMA application_id=%d", applicationID), fmt.Sprintf("PRAGMA user_version=%d", rules.Schema),
-	} {
-		if _, err := q.ExecContext(ctx, statement); err != nil {
-			return fmt.Errorf("make the schema: %w", err)
-		}
-	}
-	return nil
+// leastGeneration returns the lowest generation of programs that may do what key says: min_reader or min_writer.
+func leastGeneration(ctx context.Context, q queryer, key string) (least int, err error) {
+	err = q.QueryRowContext(ctx, "SELECT coalesce((SELECT CAST(value AS INTEGER) FROM meta WHERE key=?),1)", key).Scan(&least)
+	return least, err
 }
 
-// isCurrent looks, without the write lock, whether there is anything to do.
+// isCurrent looks, without the write lock, whether there is nothing to do.
 func isCurrent(ctx context.Context, conn *sql.Conn) (current bool, err error) {
 	want, err := expectedPrograms(ctx)
 	if err != nil {
 		return false, err
 	}
 	err = reading(ctx, conn, func(q queryer) error {
-		generation, err := schemaGeneration(ctx, q)
-		if err != nil || generation < rules.Schema {
+		generation, err := recognise(ctx, q)
+		if err != nil || generation == 0 {
 			return err
 		}
 		if generation > rules.Schema {
 			current = true
-			return checkReader(ctx, q)
+			return checkReader(ctx, q, generation)
+		}
+		var marked bool
+		err = q.QueryRowContext(ctx, "SELECT user_version=? AND application_id=? FROM pragma_user_version, pragma_application_id", rules.Schema, applicationID).Scan(&marked)
+		if err != nil {
+			return err
 		}
 		have, err := readPrograms(ctx, q)
-		current = maps.Equal(have, want)
+		current = marked && len(toMend(have, want)) == 0
 		return err
 	})
 	return current, err
 }
 
-// mendPrograms makes triggers and views anew if one is missing or different: without them the journal has holes.
+// toMend returns the names of our triggers and views that are missing or different. Those of others are not our business.
+func toMend(have, want map[string]string) []string {
+	var names []string
+	for name, text := range want {
+		if have[name] != text {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// mendPrograms makes triggers and views anew that are missing or different: without them the journal has holes.
 func mendPrograms(ctx context.Context, q queryer, log *slog.Logger) error {
 	want, err := expectedPrograms(ctx)
 	if err != nil {
@@ -118,24 +154,35 @@ func mendPrograms(ctx context.Context, q queryer, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	if maps.Equal(have, want) {
-		return nil
+	names := toMend(have, want)
+	if len(have) > 0 && len(names) > 0 {
+		log.Warn("triggers or views of rules.db were missing or changed; they are made anew", slog.Any("names", names))
 	}
-	if len(have) > 0 {
-		log.Warn("triggers or views of rules.db were changed; they are made anew", slog.Int("had", len(have)), slog.Int("want", len(want)))
-	}
-	for name := range have {
-		kind, bare := name[0], name[1:]
-		statement := `DROP TRIGGER "` + bare + `"`
-		if kind == 'v' {
-			statement = `DROP VIEW "` + bare + `"`
+	for _, name := range names {
+		kind := "TRIGGER"
+		if name[0] == 'v' {
+			kind = "VIEW"
 		}
-		if _, err := q.ExecContext(ctx, statement); err != nil {
-			return err
+		if _, err := q.ExecContext(ctx, fmt.Sprintf(`DROP %s IF EXISTS "%s"; %s`, kind, name[1:], want[name])); err != nil {
+			return fmt.Errorf("mend %s: %w", name[1:], err)
 		}
 	}
-	_, err = q.ExecContext(ctx, programsSQL)
-	return err
+	return nil
+}
+
+// mend looks at triggers and views again when somebody has changed the schema under us.
+func (s *Store) mend(ctx context.Context) {
+	var version int64
+	err := s.conn.QueryRowContext(ctx, "PRAGMA schema_version").Scan(&version)
+	if err != nil || version == s.programs || s.readOnly.Load() {
+		return
+	}
+	if err := migrate(ctx, s.conn, false, s.options.log()); err != nil {
+		s.options.log().Debug("triggers and views", slog.Any("error", err))
+		return // the next upkeep tries again
+	}
+	// What mending itself changed is looked at once more.
+	s.programs = version
 }
 
 // expectedPrograms asks SQLite itself how it stores our triggers and views.

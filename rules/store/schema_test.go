@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -46,6 +47,71 @@ func TestADatabaseThatTurnsTooNewKeepsServing(t *testing.T) {
 	s, dir, _ := served(t)
 	mustSqlite(t, dir, "PRAGMA user_version=2; UPDATE meta SET value='2' WHERE key IN ('min_reader','min_writer'); DELETE FROM rules")
 	expectServing(t, s, "newer cutover")
+	if _, err := s.Apply(t.Context(), Author{}, []Edit{{Table: TableRules, Row: map[string]any{"host": "b.test"}}}, false); !errors.Is(err, errNewer) {
+		t.Errorf("an edit was answered with %v", err)
+	}
+	mustSqlite(t, dir, "PRAGMA user_version=1; UPDATE meta SET value='1' WHERE key IN ('min_reader','min_writer')")
+	eventually(t, "healing", func() bool { return s.Health().Problem == "" })
+	set(t, s, map[string]any{"host": "b.test"})
+}
+
+func TestADatabaseThatOnlyNewerProgramsMayWriteIsSaidToBeSo(t *testing.T) {
+	s, dir, _ := served(t)
+	mustSqlite(t, dir, "PRAGMA user_version=2; UPDATE meta SET value='2' WHERE key='min_writer'; INSERT INTO rules(host,percent) VALUES('new.test',100)")
+	expectServing(t, s, "this one only reads it")
+	if !s.Health().ReadOnly {
+		t.Error("health does not say that edits are refused")
+	}
+	if version(s, "new.test") != rules.V2 {
+		t.Error("what the newer program writes is not read")
+	}
+	mustSqlite(t, dir, "PRAGMA user_version=1; UPDATE meta SET value='1' WHERE key='min_writer'")
+	eventually(t, "healing", func() bool { return s.Health().Problem == "" })
+	set(t, s, map[string]any{"host": "b.test"})
+}
+
+func TestTriggersThatAreRemovedMeanwhileAreMadeAnew(t *testing.T) {
+	_, dir, _ := served(t)
+	mustSqlite(t, dir, "DROP TRIGGER rules_bi; DROP TRIGGER rules_ai; DROP VIEW v_errors; CREATE VIEW v_errors AS SELECT 1")
+	eventually(t, "the triggers", func() bool {
+		return mustSqlite(t, dir, "SELECT count(*) FROM sqlite_master WHERE name IN ('rules_bi','rules_ai') OR (name='v_errors' AND sql LIKE '%reason%')") == "3"
+	})
+	if got, err := sqlite(t, dir, "INSERT INTO rules(host,v2) VALUES('b.test','v9')"); err == nil {
+		t.Errorf("nonsense was let in: %s", got)
+	}
+}
+
+func TestViewsOfOperatorsAreTheirOwn(t *testing.T) {
+	_, dir, stop := served(t)
+	mustSqlite(t, dir, "CREATE VIEW mine AS SELECT host FROM rules; DROP TRIGGER rules_ai")
+	stop()
+	_, _ = start(t, dir)
+	if got := mustSqlite(t, dir, "SELECT * FROM mine"); got != "a.test" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestADatabaseMadeFromADumpIsOurs(t *testing.T) {
+	s, dir, stop := served(t)
+	lineage := s.Snapshot().Rows.Lineage
+	dump := mustSqlite(t, dir, ".dump")
+	stop()
+	file := filepath.Join(t.TempDir(), "dump.sql")
+	if err := os.WriteFile(file, []byte(dump), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	other := t.TempDir()
+	mustSqlite(t, other, ".read "+file)
+	if _, err := Check(t.Context(), other); err != nil {
+		t.Errorf("the check says %v", err)
+	}
+	s, _ = start(t, other)
+	if version(s, "a.test") != rules.V2 || s.Snapshot().Rows.Lineage != lineage {
+		t.Error("the rules did not come along")
+	}
+	if got := mustSqlite(t, other, "PRAGMA user_version; PRAGMA application_id"); got != "1\n1129665615" {
+		t.Errorf("marks: %q", got)
+	}
 }
 
 func TestARuleThatNeedsANewerProgramIsQuarantined(t *testing.T) {
@@ -59,20 +125,25 @@ func TestARuleThatNeedsANewerProgramIsQuarantined(t *testing.T) {
 }
 
 func TestAForeignDatabaseIsLeftAlone(t *testing.T) {
-	dir := t.TempDir()
-	mustSqlite(t, dir, "CREATE TABLE photos(x)")
-	if _, err := Open(t.Context(), Options{Dir: dir}); err == nil || !strings.Contains(err.Error(), "some other program") {
-		t.Errorf("got %v", err)
-	}
-	if got := mustSqlite(t, dir, ".tables"); got != "photos" {
-		t.Errorf("tables: %s", got)
+	for _, mark := range []string{"", "; PRAGMA user_version=1", "; PRAGMA application_id=7"} {
+		dir := t.TempDir()
+		mustSqlite(t, dir, "CREATE TABLE photos(x); CREATE VIEW mine AS SELECT x FROM photos"+mark)
+		if _, err := Open(t.Context(), Options{Dir: dir}); !errors.Is(err, errForeign) {
+			t.Errorf("%s: got %v", mark, err)
+		}
+		if _, err := Check(t.Context(), dir); !errors.Is(err, errForeign) {
+			t.Errorf("%s: the check says %v", mark, err)
+		}
+		if got := mustSqlite(t, dir, "SELECT group_concat(name) FROM sqlite_master"); got != "photos,mine" {
+			t.Errorf("it holds %s", got)
+		}
 	}
 }
 
 func TestCheckLooksBesideARunningOwnerAndWritesNothing(t *testing.T) {
 	dir := t.TempDir()
 	report, err := Check(t.Context(), dir)
-	if err != nil || report.Exists {
+	if err != nil || report.Exists || len(names(t, dir)) > 0 {
 		t.Fatalf("an empty folder: %+v, %v", report, err)
 	}
 	s, stop := start(t, dir)
@@ -82,14 +153,29 @@ func TestCheckLooksBesideARunningOwnerAndWritesNothing(t *testing.T) {
 		t.Errorf("beside the owner: %+v, %v", report, err)
 	}
 	stop()
+	before := names(t, dir)
 	report, err = Check(t.Context(), dir)
 	if err != nil || report.Counts.Rules != 1 {
 		t.Errorf("without the owner: %+v, %v", report, err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, File), []byte(strings.Repeat("no database ", 1000)), 0o600); err != nil {
-		t.Fatal(err)
+	if after := names(t, dir); !slices.Equal(before, after) {
+		t.Errorf("before: %v, after: %v", before, after)
 	}
+	vandalise(t, dir)
 	if _, err := Check(t.Context(), dir); err == nil || !strings.Contains(err.Error(), "damaged") {
 		t.Errorf("a damaged file: %v", err)
 	}
+}
+
+// names lists a folder.
+func names(t *testing.T, dir string) (list []string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		list = append(list, entry.Name())
+	}
+	return list
 }

@@ -71,6 +71,9 @@ type Store struct {
 	identity identity
 	saved    *rules.View // what the last good rules were written from; the owner's alone
 	version  int64       // PRAGMA data_version at the last load; the owner's alone
+	programs int64       // PRAGMA schema_version when triggers and views were last looked at; the owner's alone
+
+	unrecorded bool // rule_errors is not up to date; the owner's alone
 
 	requests chan *request
 	ended    chan struct{} // closed when Run returns
@@ -109,9 +112,10 @@ func (a Author) String() string {
 }
 
 // Apply makes edits, all or none, in one transaction. It returns when they are committed and in force. With dryRun it
-// returns what would be, and changes nothing. An edit that makes no sense is an *EditError.
+// returns what would be, and changes nothing. An edit that makes no sense is an *EditError. If ctx ends while the edits
+// wait for the database they are not made; if it ends during the commit they may be.
 func (s *Store) Apply(ctx context.Context, by Author, edits []Edit, dryRun bool) (Result, error) {
-	r := &request{by: by, edits: edits, dryRun: dryRun, at: s.options.now(), answer: make(chan answer, 1)}
+	r := &request{by: by, edits: edits, dryRun: dryRun, at: s.options.now(), gone: ctx.Done(), answer: make(chan answer, 1)}
 	select {
 	case s.requests <- r:
 	case <-ctx.Done():
@@ -142,7 +146,8 @@ type request struct {
 	edits  []Edit
 	dryRun bool
 	at     time.Time
-	answer chan answer // holds one, so that the owner never waits
+	gone   <-chan struct{} // closed when nobody waits for the answer any more
+	answer chan answer     // holds one, so that the owner never waits
 }
 
 type answer struct {

@@ -55,48 +55,6 @@ func TestSeveralEditsInOneTransactionComeIntoForceAtOnce(t *testing.T) {
 	watching.Wait()
 }
 
-// What is typed at the prompt and makes no sense is refused by SQLite itself, in plain words.
-func TestNonsenseIsRefusedAtThePromptInPlainWords(t *testing.T) {
-	dir := t.TempDir()
-	_, _ = start(t, dir)
-	mustSqlite(t, dir, "INSERT INTO rules(host) VALUES('a.test'); INSERT INTO targets(upstream,url) VALUES('v1','http://127.0.0.1:1')")
-	for statement, want := range map[string]string{
-		"UPDATE rules SET percent='half'":                                             "percent must be a number from 0 to 100",
-		"UPDATE rules SET percent='10%'":                                              "percent must be a number from 0 to 100",
-		"UPDATE rules SET percent=101":                                                "percent must be a number from 0 to 100",
-		"UPDATE rules SET percent=NULL":                                               "NOT NULL",
-		"INSERT INTO rules(host) VALUES('a b.test')":                                  "host may hold only",
-		"INSERT INTO rules(host) VALUES('müller.test')":                               "xn--",
-		"INSERT INTO rules(host) VALUES('a..test')":                                   "host has an empty label",
-		"INSERT INTO rules(host) VALUES('A.test.')":                                   "UNIQUE constraint failed",
-		"INSERT INTO rules(host,path) VALUES('b.test','x')":                           "path must start with /",
-		"INSERT INTO rules(host,v2) VALUES('b.test','v3')":                            "v2 is not the name of an upstream (run: SELECT name FROM upstreams;)",
-		"INSERT INTO rules(host,match) VALUES('b.test','regex')":                      "match must be prefix or exact",
-		"INSERT INTO rules(host,conditions) VALUES('b.test','x')":                     "conditions must be a JSON object",
-		"INSERT INTO rules(host,starts_at) VALUES('b.test','tomorrow')":               "starts_at must be empty or a time",
-		"UPDATE rules SET enabled=2":                                                  "enabled must be 0 or 1",
-		"UPDATE rules SET id=7":                                                       "the id of a rule cannot be changed",
-		"INSERT OR REPLACE INTO rules(id,host) VALUES(1,'c.test')":                    "a rule with this id exists already",
-		"DELETE FROM upstreams WHERE name='v2'":                                       "rules still use this upstream",
-		"INSERT INTO targets(upstream,url) VALUES('v3','http://h:1')":                 "upstream is not the name of one",
-		"UPDATE targets SET url='ftp://h'":                                            "url must be http://host:port",
-		"UPDATE targets SET url='http://h:1/path'":                                    "url must be http://host:port",
-		"UPDATE targets SET weight=1.5":                                               "weight must be a whole number",
-		"UPDATE targets SET state='on'":                                               "state must be ready, drain or maint",
-		"INSERT INTO redirects(host,to_url) VALUES('a.test','/new')":                  "to_url must be a whole URL",
-		"INSERT INTO redirects(host,to_url,status) VALUES('a.test','https://b/',200)": "status must be 301, 302, 307, 308 or 410",
-		"INSERT INTO hosts(host) VALUES('*.test')":                                    "host must be an exact name",
-		"INSERT INTO hosts(host,https) VALUES('a.test','on')":                         "https must be off or redirect",
-		"INSERT INTO hosts(host,hsts) VALUES('a.test','long')":                        "hsts must be a whole number",
-		"UPDATE meta SET value='v2' WHERE key='default'":                              "default must be v1 or refuse",
-		"UPDATE meta SET value='x' WHERE key='lineage'":                               "the lineage cannot be changed",
-	} {
-		if got, err := sqlite(t, dir, statement); err == nil || !strings.Contains(got, want) {
-			t.Errorf("%s\n got %q\nwant %q", statement, got, want)
-		}
-	}
-}
-
 func TestARowThatGetsPastSQLiteIsQuarantined(t *testing.T) {
 	dir := t.TempDir()
 	s, _ := start(t, dir)

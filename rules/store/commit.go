@@ -1,0 +1,135 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// commit makes the waiting edits in one transaction, publishes, then acknowledges.
+func (o *owner) commit(ctx context.Context) {
+	if err := o.writable(); err != nil {
+		o.refuse(err)
+		return
+	}
+	o.forgetGone()
+	batch := o.waiting
+	if len(batch) == 0 {
+		return
+	}
+	var l loaded
+	var answers []answer
+	err := writing(ctx, o.conn, func(q queryer) (err error) {
+		l, answers, err = o.applyBatch(ctx, q, batch)
+		return err
+	})
+	if isBusy(err) {
+		o.waitForLock(err)
+		return
+	}
+	o.waiting = nil
+	if err != nil {
+		o.answerFailed(batch, plainError(err))
+		return
+	}
+	last := o.publishView(l)
+	for i, r := range batch {
+		r.answer <- answers[i]
+	}
+	o.logChanges(ctx, last, l.seq)
+	o.recordProblems(ctx, o.Snapshot().Problems)
+	if o.writeFail != nil {
+		o.writeFail = nil
+		o.report()
+	}
+}
+
+// forgetGone drops the edits whose callers have given up: nobody would learn that they were made.
+func (o *owner) forgetGone() {
+	o.waiting = slices.DeleteFunc(o.waiting, func(r *request) bool {
+		select {
+		case <-r.gone:
+			return true
+		default:
+			return false
+		}
+	})
+}
+
+func (o *owner) writable() error {
+	if o.readOnly.Load() {
+		return errNewerWriter
+	}
+	return o.checkFile()
+}
+
+// waitForLock keeps the edits for another attempt, and answers those that have waited long enough.
+func (o *owner) waitForLock(cause error) {
+	now := o.options.now()
+	o.tryAt = now.Add(busyRetry)
+	kept := o.waiting[:0]
+	for _, r := range o.waiting {
+		if now.Sub(r.at) < busyPatience {
+			kept = append(kept, r)
+			continue
+		}
+		o.writeFail = &explained{fmt.Errorf("the database is locked%s; end its transaction with COMMIT or ROLLBACK, then try again: %w", lockHolder(o.path), cause)}
+		r.answer <- answer{err: o.writeFail}
+	}
+	if len(kept) < len(o.waiting) {
+		o.report()
+	}
+	o.waiting = kept
+}
+
+func (o *owner) answerFailed(batch []*request, err error) {
+	o.writeFail = err // the next upkeep looks whether it is well again
+	o.report()
+	for _, r := range batch {
+		r.answer <- answer{err: err}
+	}
+}
+
+// applyBatch makes each request's edits in a savepoint of its own, so that one that fails takes none with it, and
+// reads what will be in force. An error is the whole batch's.
+func (o *owner) applyBatch(ctx context.Context, q queryer, batch []*request) (loaded, []answer, error) {
+	answers := make([]answer, len(batch))
+	for i, r := range batch {
+		if _, err := q.ExecContext(ctx, "SAVEPOINT request"); err != nil {
+			return loaded{}, nil, err
+		}
+		result, err := applyEdits(ctx, q, r)
+		answers[i] = answer{result, err}
+		if err != nil && !errors.As(err, new(*EditError)) {
+			return loaded{}, nil, err
+		}
+		if err != nil || r.dryRun {
+			if _, err := q.ExecContext(ctx, "ROLLBACK TO request"); err != nil {
+				return loaded{}, nil, err
+			}
+		}
+		if _, err := q.ExecContext(ctx, "RELEASE request"); err != nil {
+			return loaded{}, nil, err
+		}
+	}
+	l, err := o.loadChecked(ctx, q)
+	return l, answers, err
+}
+
+// tryWriting finds out, after a write that failed, whether reading and writing work again.
+func (o *owner) tryWriting(ctx context.Context) {
+	if o.writeFail == nil || o.writable() != nil {
+		return
+	}
+	if o.loadFail = o.reload(ctx); o.loadFail == nil {
+		err := writing(ctx, o.conn, func(q queryer) error {
+			_, err := q.ExecContext(ctx, "INSERT INTO change_context(author) VALUES('nobody'); DELETE FROM change_context")
+			return err
+		})
+		if !isBusy(err) || !isBusy(o.writeFail) {
+			o.writeFail = err
+		}
+	}
+	o.report()
+}

@@ -1,0 +1,240 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"regexp"
+	"strings"
+	"testing"
+
+	"cutover/rules"
+)
+
+// What is typed at the prompt and makes no sense is refused by SQLite itself, in exactly these words.
+func TestNonsenseIsRefusedAtThePromptInPlainWords(t *testing.T) {
+	dir := t.TempDir()
+	_, _ = start(t, dir)
+	mustSqlite(t, dir, "INSERT INTO rules(host) VALUES('a.test'),('z.test'); INSERT INTO redirects(host,to_url) VALUES('a.test','https://b.test/'),('z.test','https://b.test/')")
+	mustSqlite(t, dir, "INSERT INTO targets(upstream,url) VALUES('v1','http://127.0.0.1:1'); INSERT INTO hosts(host) VALUES('a.test'),('z.test')")
+	for _, row := range nonsense() {
+		got, err := sqlite(t, dir, row.statement)
+		if err == nil || inWords(got) != row.want {
+			t.Errorf("%s\n got %q\nwant %q", row.statement, inWords(got), row.want)
+		}
+	}
+	if got := mustSqlite(t, dir, "SELECT count(*) FROM changes"); got != "7" {
+		t.Errorf("%s changes are in the journal: something of it was done", got)
+	}
+}
+
+// inWords cuts off what the sqlite3 program puts around a message; its versions differ in that.
+func inWords(output string) string {
+	return regexp.MustCompile(`^(?:Runtime error|Error)(?: near line \d+)?: (?:stepping, )?(?:CHECK constraint failed: )?(.*?)(?: \(\d+\))?$`).ReplaceAllString(output, "$1")
+}
+
+type refusal struct{ statement, want string }
+
+func nonsense() []refusal {
+	all := append(nonsenseRules(), nonsensePlaces()...)
+	return append(all, nonsenseOthers()...)
+}
+
+func nonsenseRules() []refusal {
+	const (
+		percent = "percent must be a number from 0 to 100"
+		starts  = "starts_at must be empty or a time with its offset, such as 2026-11-21T03:00:00+01:00"
+		ends    = "ends_at must be empty or a time with its offset, such as 2026-11-21T03:00:00+01:00"
+		null    = "NULL is no value here: leave the column out, or write '' for an empty text"
+		v2      = "v2 is not the name of an upstream (run: SELECT name FROM upstreams;)"
+		another = "another rule for this host, path, match and conditions exists already"
+	)
+	return []refusal{
+		{"UPDATE rules SET percent='half'", percent},
+		{"UPDATE rules SET percent='ten'", percent},
+		{"UPDATE rules SET percent='10%'", percent},
+		{"UPDATE rules SET percent=''", percent},
+		{"UPDATE rules SET percent=100.01", percent},
+		{"UPDATE rules SET percent=-1", percent},
+		{"UPDATE rules SET percent=9e999", percent},
+		{"UPDATE rules SET percent=NULL", percent},
+		{"INSERT INTO rules(host,percent) VALUES('b.test',NULL)", percent},
+		{"INSERT INTO rules(percent) VALUES(10)", "host is missing"},
+		{"INSERT INTO rules(host) VALUES('A.test.')", "UNIQUE constraint failed: rules.host_key, rules.path, rules.match, rules.conditions"},
+		{"INSERT INTO rules(host,v1) VALUES('b.test','')", "v1 is not the name of an upstream (run: SELECT name FROM upstreams;)"},
+		{"INSERT INTO rules(host,v2) VALUES('b.test','v3')", v2},
+		{"UPDATE rules SET v2='v3'", v2},
+		{"INSERT INTO rules(host,match) VALUES('b.test','regex')", "match must be prefix or exact"},
+		{"INSERT INTO rules(host,match) VALUES('b.test',NULL)", null},
+		{"UPDATE rules SET starts_at=NULL", null},
+		{"INSERT INTO rules(host,conditions) VALUES('b.test','x')", "conditions must be a JSON object, {} for none"},
+		{"INSERT INTO rules(host,sticky) VALUES('b.test','yes')", "sticky must be cookie or address"},
+		{"INSERT INTO rules(host,starts_at) VALUES('b.test','tomorrow')", starts},
+		{"INSERT INTO rules(host,starts_at) VALUES('b.test','2026-11-21')", starts},
+		{"INSERT INTO rules(host,starts_at) VALUES('b.test','2026-13-21T03:00:00Z')", starts},
+		{"INSERT INTO rules(host,starts_at) VALUES('b.test','2026-02-30T03:00:00Z')", starts},
+		{"INSERT INTO rules(host,ends_at) VALUES('b.test','2026-11-21T29:00:00Z')", ends},
+		{"INSERT INTO rules(host,starts_at,ends_at) VALUES('b.test','2026-11-21T03:00:00+01:00','2026-11-21T02:00:00Z')", "ends_at must be later than starts_at"},
+		{"UPDATE rules SET enabled=2", "enabled must be 0 or 1"},
+		{"UPDATE rules SET enabled='yes'", "enabled must be 0 or 1"},
+		{"UPDATE rules SET needs=0", "needs must be a whole number from 1"},
+		{"UPDATE rules SET note='a'||char(27)||'[2J'", "note must be text of at most 1000 characters, on one line"},
+		{"UPDATE rules SET note=hex(zeroblob(501))", "note must be text of at most 1000 characters, on one line"},
+		{"UPDATE rules SET id=7 WHERE id=1", "the id of a rule cannot be changed"},
+		{"INSERT OR REPLACE INTO rules(id,host) VALUES(1,'c.test')", "a rule with this id exists already: use UPDATE, or leave id out"},
+		{"UPDATE rules SET host='Z.test' WHERE host='a.test'", another},
+		{"UPDATE OR REPLACE rules SET host='z.test' WHERE host='a.test'", another},
+	}
+}
+
+func nonsensePlaces() []refusal {
+	const (
+		host   = "host may hold only a-z 0-9 . - _ and a leading *. (write names of other scripts as xn--...)"
+		exact  = "host must be an exact name of a-z 0-9 . - _ here, without * (write names of other scripts as xn--...)"
+		labels = "host has an empty label, or one longer than 63 characters, or is longer than 253"
+		path   = "path must start with / and hold no space, ? or #, and only printable ASCII"
+	)
+	long := strings.Repeat("a", 64)
+	return []refusal{
+		{"INSERT INTO rules(host) VALUES('a b.test')", host},
+		{"INSERT INTO rules(host) VALUES('müller.test')", host},
+		{"INSERT INTO rules(host) VALUES('https://b.test')", host},
+		{"INSERT INTO rules(host) VALUES('b.test:8080')", host},
+		{"INSERT INTO rules(host) VALUES('b.*.test')", host},
+		{"INSERT INTO rules(host) VALUES('b.test'||char(0)||'x')", host},
+		{"INSERT INTO rules(host) VALUES(x'622e74657374')", host},
+		{"INSERT INTO rules(host) VALUES('')", labels},
+		{"INSERT INTO rules(host) VALUES('*.')", labels},
+		{"INSERT INTO rules(host) VALUES('*..test')", labels},
+		{"INSERT INTO rules(host) VALUES('a..test')", labels},
+		{"INSERT INTO rules(host) VALUES('a.test..')", labels},
+		{"INSERT INTO rules(host) VALUES('.test')", labels},
+		{"INSERT INTO rules(host) VALUES('" + long + ".test')", labels},
+		{"INSERT INTO rules(host) VALUES('" + strings.Repeat("abcdefghi.", 26) + "test')", labels},
+		{"INSERT INTO rules(host,path) VALUES('b.test','x')", path},
+		{"INSERT INTO rules(host,path) VALUES('b.test','/a b')", path},
+		{"INSERT INTO rules(host,path) VALUES('b.test','/a?b')", path},
+		{"INSERT INTO rules(host,path) VALUES('b.test','/ä')", path},
+		{"INSERT INTO rules(host,path) VALUES('b.test','/a'||char(0))", path},
+		{"INSERT INTO hosts(host) VALUES('*.test')", exact},
+		{"INSERT INTO hosts(host) VALUES('müller.test')", exact},
+		{"INSERT INTO hosts(host) VALUES('a..test')", labels},
+		{"INSERT INTO redirects(host,to_url) VALUES('ü.test','https://b.test/')", host},
+		{"INSERT INTO redirects(host,path,to_url) VALUES('b.test','old','https://b.test/')", path},
+	}
+}
+
+func nonsenseOthers() []refusal {
+	const (
+		toURL    = "to_url must be a whole URL such as https://www.example.com/new, and empty with status 410"
+		status   = "status must be 301, 302, 307, 308 or 410"
+		url      = "url must be http://host:port or https://host:port, without user, path, query or fragment"
+		upstream = "upstream is not the name of one (run: SELECT name FROM upstreams;)"
+		name     = "the name of an upstream may hold only letters, digits, . _ and -, at most 63 of them"
+	)
+	return []refusal{
+		{"INSERT INTO redirects(host) VALUES('b.test')", toURL},
+		{"INSERT INTO redirects(host,to_url) VALUES('b.test','/new')", toURL},
+		{"INSERT INTO redirects(host,to_url,status) VALUES('b.test','https://b.test/',410)", toURL},
+		{"INSERT INTO redirects(host,to_url,status) VALUES('b.test','https://b.test/',200)", status},
+		{"UPDATE redirects SET status='moved'", status},
+		{"UPDATE redirects SET keep_path='yes'", "keep_path must be 0 or 1"},
+		{"UPDATE redirects SET id=9 WHERE id=1", "the id of a redirect cannot be changed"},
+		{"REPLACE INTO redirects(id,host,to_url) VALUES(1,'c.test','https://b.test/')", "a redirect with this id exists already: use UPDATE, or leave id out"},
+		{"UPDATE OR REPLACE redirects SET host='z.test' WHERE host='a.test'", "another redirect for this host, path and match exists already"},
+		{"UPDATE OR REPLACE hosts SET host='Z.test' WHERE host='a.test'", "another row for this host exists already"},
+		{"UPDATE hosts SET https='on'", "https must be off or redirect"},
+		{"UPDATE hosts SET hsts='long'", "hsts must be a whole number of seconds, 0 for none"},
+		{"UPDATE hosts SET hsts=-1", "hsts must be a whole number of seconds, 0 for none"},
+		{"DELETE FROM upstreams WHERE name='v2'", "rules still use this upstream (run: SELECT id, host FROM rules WHERE v1=... OR v2=...;)"},
+		{"UPDATE upstreams SET name='old' WHERE name='v1'", "an upstream that rules use cannot be renamed: add another, then change the rules"},
+		{"INSERT INTO upstreams(name) VALUES('a b')", name},
+		{"INSERT INTO upstreams(name) VALUES('')", name},
+		{"UPDATE upstreams SET response_timeout='long'", "response_timeout must be a number of seconds from 0 (no limit) to 86400"},
+		{"INSERT INTO targets(upstream,url) VALUES('v3','http://h:1')", upstream},
+		{"UPDATE targets SET url='ftp://h'", url},
+		{"UPDATE targets SET url='http://h:1/path'", url},
+		{"UPDATE targets SET url='http://u@h:1'", url},
+		{"UPDATE targets SET url='http://:1'", url},
+		{"UPDATE targets SET weight=1.5", "weight must be a whole number from 0 to 1000"},
+		{"UPDATE targets SET weight=1001", "weight must be a whole number from 0 to 1000"},
+		{"UPDATE targets SET state='on'", "state must be ready, drain or maint"},
+		{"INSERT INTO targets(upstream,url) VALUES('v1','http://127.0.0.1:1')", "UNIQUE constraint failed: targets.upstream, targets.url"},
+		{"UPDATE meta SET value='v2' WHERE key='default'", "default must be v1 or refuse"},
+		{"UPDATE meta SET value='x' WHERE key='lineage'", "the lineage cannot be changed: visitors would change sides"},
+		{"DELETE FROM meta", "rows of meta cannot be deleted, only changed"},
+	}
+}
+
+// The same words reach those who edit through Apply, without SQLite's own around them.
+func TestRefusedEditsSayWhyWithoutNoise(t *testing.T) {
+	s, _ := start(t, t.TempDir())
+	for want, edit := range map[string]Edit{
+		"percent must be a number from 0 to 100":                               {Table: TableRules, Row: map[string]any{"host": "a.test", "percent": "ten"}},
+		"percent: must have a value; leave it out to keep the one it has":      {Table: TableRules, Row: map[string]any{"host": "a.test", "percent": nil}},
+		"v2 is not the name of an upstream (run: SELECT name FROM upstreams;)": {Table: TableRules, Row: map[string]any{"host": "a.test", "v2": "v9"}},
+		"client_ips: \"x\" is no address and no range such as 10.0.0.0/8":      {Table: TableRules, Row: map[string]any{"host": "a.test", "conditions": map[string]any{"client_ips": []any{"x"}}}},
+		"this row needs a newer cutover (rules schema 2, this one has 1)":      {Table: TableRules, Row: map[string]any{"host": "a.test", "needs": 2}},
+		"host is missing: it names the row":                                    {Table: TableRules, Row: map[string]any{"percent": 1}},
+		"\"changes\" is not a table that can be edited":                        {Table: "changes", Row: map[string]any{}},
+		"state must be ready, drain or maint":                                  {Table: TableTargets, Row: map[string]any{"upstream": "v1", "url": "http://h:1", "state": "on"}},
+		"only the key default can be set here":                                 {Table: TableMeta, Row: map[string]any{"key": "min_reader", "value": "9"}},
+		"id 7: there is no such row in rules":                                  {Table: TableRules, Row: map[string]any{"id": 7, "percent": 1}},
+	} {
+		_, err := s.Apply(t.Context(), Author{Name: "tester"}, []Edit{edit}, false)
+		var refused *EditError
+		if !errors.As(err, &refused) || refused.Message != want {
+			t.Errorf("%v\n got %v\nwant %s", edit, err, want)
+		}
+	}
+	if rows := s.Snapshot().Rows; len(rows.Rules) > 0 {
+		t.Errorf("rows were made: %v", rows.Rules)
+	}
+}
+
+// What SQLite lets in as host, path and span is what Go serves: else the prompt says yes and the row goes to quarantine.
+func FuzzSQLiteRefusesWhatGoRefuses(f *testing.F) {
+	for _, row := range [][4]string{
+		{"a.test", "/", "", ""},
+		{"*.a.test", "/x", "2026-11-21T03:00:00+01:00", ""},
+		{"*", "/%2f", "", "2026-11-21T03:00:00Z"},
+		{" A.Test. ", "/a", "2026-02-28T03:00:00.5Z", "2026-02-28T03:00:01Z"},
+		{"_a-.test", "//", "", ""},
+		{"a.test\x00", "/\x00", "", ""},
+		{"*.*", "/", "", ""},
+		{"a.test..", "/", "", ""},
+		{"127.0.0.1", "/", "", ""},
+		{"::1", "/", "", ""},
+		{"\xff", "/\xff", "", ""},
+		{"a.test", "/", "2026-02-30T03:00:00Z", "2026-11-21T03:00:00+14:00"},
+		{"*.", "/", "", ""},
+		{"a.test", "/", "2026-11-21T03:00:00.Z", ""},
+	} {
+		f.Add(row[0], row[1], row[2], row[3])
+	}
+	ctx := context.Background()
+	db, err := sql.Open("sqlite3", ":memory:")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { _ = db.Close() })
+	db.SetMaxOpenConns(1)
+	if _, err := db.ExecContext(ctx, schemaSQL+programsSQL); err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, host, path, starts, ends string) {
+		if _, err := db.ExecContext(ctx, "DELETE FROM rules"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := db.ExecContext(ctx, "INSERT INTO rules(host,path,starts_at,ends_at) VALUES(?,?,?,?)", host, path, starts, ends); err != nil {
+			return
+		}
+		rule := rules.Rule{
+			Host: host, Path: path, Match: rules.KindPrefix, Conditions: "{}", V1: "v1", V2: "v2", Sticky: rules.StickyCookie,
+			StartsAt: starts, EndsAt: ends, Enabled: true, Needs: 1,
+		}
+		if err := rule.Validate(); err != nil {
+			t.Errorf("SQLite takes %q %q %q %q and Go says: %v", host, path, starts, ends, err)
+		}
+	})
+}
