@@ -56,7 +56,7 @@ func (v *Visitors) parse(value, host string) (id [16]byte, ok bool) {
 		return id, false
 	}
 	token, err := base64.RawURLEncoding.Strict().DecodeString(value)
-	if err != nil {
+	if err != nil || len(token) != tokenSize { // line ends count for DecodedLen, and are passed over
 		return id, false
 	}
 	copy(id[:], token)
