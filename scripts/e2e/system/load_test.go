@@ -11,10 +11,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"os"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -164,12 +166,7 @@ func oneStream() func() error {
 	return func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), loadPatient)
 		defer cancel()
-		request, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+loadHost+"/form", struct{ io.Reader }{bytes.NewReader(body())})
-		if err != nil {
-			return err
-		}
-		request.ContentLength = int64(len(body()))
-		response, err := transport.RoundTrip(request)
+		response, err := askUnsent(ctx, transport)
 		if err != nil {
 			return err
 		}
@@ -177,5 +174,24 @@ func oneStream() func() error {
 			return errors.New("the answer came over " + response.Proto)
 		}
 		return check(response)
+	}
+}
+
+// askUnsent posts once. net/http's client may pick a connection that it has just given up, and says then that it cannot
+// rewind a body of which it has sent nothing; only where that is proven, the request goes out for the first time.
+func askUnsent(ctx context.Context, transport *http.Transport) (*http.Response, error) {
+	for {
+		var sent atomic.Bool
+		traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaderField: func(string, []string) { sent.Store(true) }})
+		request, err := http.NewRequestWithContext(traced, http.MethodPost, "https://"+loadHost+"/form", struct{ io.Reader }{bytes.NewReader(body())})
+		if err != nil {
+			return nil, err
+		}
+		request.ContentLength = int64(len(body()))
+		response, err := transport.RoundTrip(request)
+		if err != nil && !sent.Load() && strings.Contains(err.Error(), "cannot rewind body") {
+			continue
+		}
+		return response, err
 	}
 }
