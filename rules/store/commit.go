@@ -13,7 +13,7 @@ func (o *owner) commit(ctx context.Context) {
 		o.refuse(err)
 		return
 	}
-	o.forgetGone()
+	o.waiting = slices.DeleteFunc(o.waiting, (*request).givenUp)
 	batch := o.waiting
 	if len(batch) == 0 {
 		return
@@ -43,18 +43,6 @@ func (o *owner) commit(ctx context.Context) {
 		o.writeFail = nil
 		o.report()
 	}
-}
-
-// forgetGone drops the edits whose callers have given up: nobody would learn that they were made.
-func (o *owner) forgetGone() {
-	o.waiting = slices.DeleteFunc(o.waiting, func(r *request) bool {
-		select {
-		case <-r.gone:
-			return true
-		default:
-			return false
-		}
-	})
 }
 
 func (o *owner) writable() error {
@@ -96,6 +84,10 @@ func (o *owner) answerFailed(batch []*request, err error) {
 func (o *owner) applyBatch(ctx context.Context, q queryer, batch []*request) (loaded, []answer, error) {
 	answers := make([]answer, len(batch))
 	for i, r := range batch {
+		if r.givenUp() { // while the write lock was waited for
+			answers[i].err = context.Canceled
+			continue
+		}
 		if _, err := q.ExecContext(ctx, "SAVEPOINT request"); err != nil {
 			return loaded{}, nil, err
 		}

@@ -150,6 +150,16 @@ type request struct {
 	answer chan answer     // holds one, so that the owner never waits
 }
 
+// givenUp reports whether nobody waits for the answer: then the edits are not made, since nobody would learn of it.
+func (r *request) givenUp() bool {
+	select {
+	case <-r.gone:
+		return true
+	default:
+		return false
+	}
+}
+
 type answer struct {
 	result Result
 	err    error

@@ -11,9 +11,10 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
-	_ "github.com/mattn/go-sqlite3" // the driver "sqlite3"
+	"github.com/mattn/go-sqlite3"
 )
 
 // File is the name of the database in the state directory.
@@ -29,11 +30,17 @@ CREATE TABLE IF NOT EXISTS attempts(
 ) WITHOUT ROWID;
 `
 
-// maxAttempts bounds the table; the oldest go first.
-const maxAttempts = 10_000
+// The bounds of the table; the oldest attempts go first.
+const (
+	maxAttempts = 10_000
+	maxError    = 2000 // bytes
+)
 
 // DB is the open database. Its methods may be called by any number of goroutines.
-type DB struct{ db *sql.DB }
+type DB struct {
+	db      *sql.DB
+	damaged error
+}
 
 // Attempt is a name whose certificate could not be had.
 type Attempt struct {
@@ -44,22 +51,28 @@ type Attempt struct {
 	At       time.Time // of the last one
 }
 
-// Open opens observed.db in dir, or makes it. A file that is damaged is moved aside, and made anew.
+// Open opens observed.db in dir, or makes it. A file that is damaged is moved aside and made anew, see Damaged; any
+// other trouble (a full disk, no permission) is an error, and the file stays as it is.
 func Open(ctx context.Context, dir string) (*DB, error) {
 	path := filepath.Join(dir, File)
-	db, err := open(ctx, path)
-	if err == nil {
-		return db, nil
+	d, err := open(ctx, path)
+	if isDamaged(err) {
+		cause := err
+		if err = moveAside(path); err == nil {
+			d, err = open(ctx, path)
+		}
+		if err == nil {
+			d.damaged = fmt.Errorf("%s was damaged and is made anew; what was left of it is %s: %w", path, path+damagedSuffix, cause)
+		}
 	}
-	if err := moveAside(path); err != nil {
-		return nil, err
-	}
-	db, err = open(ctx, path)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return db, nil
+	return d, nil
 }
+
+// Damaged says that Open found a damaged file, and where it is now; nil if the file was sound. It is for the log.
+func (d *DB) Damaged() error { return d.damaged }
 
 func open(ctx context.Context, path string) (*DB, error) {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
@@ -75,19 +88,52 @@ func open(ctx context.Context, path string) (*DB, error) {
 		return nil, err
 	}
 	db.SetMaxOpenConns(1)
-	if _, err := db.ExecContext(ctx, schema); err != nil {
+	d := &DB{db: db}
+	if err := d.prepare(ctx); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	if _, err := db.ExecContext(ctx, "SELECT name, failures, next, error, at FROM attempts LIMIT 1"); err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
-	return &DB{db}, nil
+	return d, nil
 }
+
+// prepare makes the table if it is missing, and reads all of it: damage shows now, while it can be mended.
+func (d *DB) prepare(ctx context.Context) error {
+	if _, err := d.db.ExecContext(ctx, "PRAGMA trusted_schema=OFF;"+schema); err != nil {
+		return err
+	}
+	if _, err := d.Attempts(ctx); err != nil {
+		return err
+	}
+	var verdict string
+	if err := d.db.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&verdict); err != nil {
+		return err
+	}
+	if verdict != "ok" {
+		return fmt.Errorf("%w: %s", errDamaged, verdict)
+	}
+	return nil
+}
+
+var errDamaged = errors.New("the file is damaged")
+
+// isDamaged tells a file that is beyond use, a table of another shape included, from one that cannot be had just now.
+func isDamaged(err error) bool {
+	var problem sqlite3.Error
+	if !errors.As(err, &problem) {
+		return errors.Is(err, errDamaged)
+	}
+	switch problem.Code {
+	case sqlite3.ErrCorrupt, sqlite3.ErrNotADB, sqlite3.ErrError:
+		return true
+	}
+	return false
+}
+
+const damagedSuffix = ".damaged"
 
 // moveAside renames a damaged database and its companions, over those that were moved aside before.
 func moveAside(path string) error {
 	for _, suffix := range []string{"", "-wal", "-shm"} {
-		if err := os.Rename(path+suffix, path+".damaged"+suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := os.Rename(path+suffix, path+damagedSuffix+suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
@@ -117,15 +163,19 @@ func (d *DB) Attempts(ctx context.Context) ([]Attempt, error) {
 	return list, rows.Err()
 }
 
-// SaveAttempt keeps an attempt, over the one for the same name.
+// SaveAttempt keeps an attempt, over the one for the same name. The end of a very long error is cut off.
 func (d *DB) SaveAttempt(ctx context.Context, a Attempt) error {
+	if len(a.Error) > maxError {
+		a.Error = strings.ToValidUTF8(a.Error[:maxError], "")
+	}
 	_, err := d.db.ExecContext(ctx, `INSERT INTO attempts(name, failures, next, error, at) VALUES(?,?,?,?,?)
 		ON CONFLICT(name) DO UPDATE SET failures=excluded.failures, next=excluded.next, error=excluded.error, at=excluded.at`,
 		a.Name, a.Failures, a.Next.UnixMilli(), a.Error, a.At.UnixMilli())
 	if err != nil {
 		return err
 	}
-	_, err = d.db.ExecContext(ctx, `DELETE FROM attempts WHERE name IN (SELECT name FROM attempts ORDER BY at DESC LIMIT -1 OFFSET ?)`, maxAttempts)
+	_, err = d.db.ExecContext(ctx, `DELETE FROM attempts WHERE (SELECT count(*) FROM attempts) > ?1
+		AND name IN (SELECT name FROM attempts ORDER BY at DESC, name LIMIT -1 OFFSET ?1)`, maxAttempts)
 	return err
 }
 
