@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"bufio"
+	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -10,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"cutover/rules"
 )
@@ -89,6 +92,21 @@ func TestAVisitorWhoLeavesInTheMiddleIsNamed(t *testing.T) {
 	if status := s.handler.Upstreams.Status(); status[0].Targets[0].Failures != 0 {
 		t.Errorf("the target is blamed: %+v", status)
 	}
+}
+
+func TestAnAnswerThatEndsSinceTheVisitorLeftIsNotTheTargetsFault(t *testing.T) {
+	ctx, leave := context.WithCancel(t.Context())
+	for _, left := range []bool{false, true} {
+		if left {
+			leave()
+		}
+		e := &exchange{in: (&http.Request{}).WithContext(ctx)}
+		body := &download{io.NopCloser(iotest.ErrReader(errors.New("cut"))), e}
+		if _, err := body.Read(make([]byte, 1)); err == nil || errors.Is(e.broke, errVisitorLeft) != left {
+			t.Errorf("left %v: %v, %v", left, err, e.broke)
+		}
+	}
+	leave()
 }
 
 func TestATargetThatAnswersNonsenseIsABadGateway(t *testing.T) {

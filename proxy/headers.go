@@ -3,6 +3,7 @@ package proxy
 import (
 	"net/http"
 	"net/http/httputil"
+	"net/textproto"
 	"strings"
 )
 
@@ -140,9 +141,9 @@ func withoutCookie(line, name string) string {
 	parts := strings.Split(line, ";")
 	kept := parts[:0]
 	for _, part := range parts {
-		if cookie, _, _ := strings.Cut(strings.Trim(part, " \t"), "="); cookie != name {
+		if cookie, _, _ := strings.Cut(part, "="); textproto.TrimString(cookie) != name {
 			kept = append(kept, part)
 		}
 	}
-	return strings.Trim(strings.Join(kept, ";"), " \t")
+	return textproto.TrimString(strings.Join(kept, ";"))
 }

@@ -161,7 +161,7 @@ func TestExplainAndServingAgree(t *testing.T) {
 }
 
 func FuzzWithoutTheCookieTheRestIsAsItWas(f *testing.F) {
-	for _, seed := range []string{"", "a=1", "a=1; b=2", ";;", CookieName, CookieName + "=x;" + CookieName, "a=\"" + CookieName + "\""} {
+	for _, seed := range []string{"", "a=1", "a=1; b=2", ";;", CookieName, CookieName + "=x;" + CookieName, CookieName + "\r", CookieName + " =x; b=2", "a=\"" + CookieName + "\""} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, line string) {

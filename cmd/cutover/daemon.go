@@ -65,7 +65,13 @@ func (d *daemon) openRules(ctx context.Context) (err error) {
 		return fmt.Errorf("rules: %w", err)
 	}
 	d.observed, err = observed.Open(ctx, d.config.StateDir)
-	return err
+	if err != nil {
+		return err
+	}
+	if damaged := d.observed.Damaged(); damaged != nil {
+		d.log.Warn("what was observed before is lost", slog.Any("error", damaged))
+	}
+	return nil
 }
 
 // close gives back what openDaemon took; it may be called on a daemon that is half open.

@@ -105,6 +105,23 @@ func TestARequestThatMayBeRepeatedSurvivesADyingConnection(t *testing.T) {
 	}
 }
 
+func TestATargetThatVanishesUnderAnOldConnectionPassesOnWhatMayBeRepeated(t *testing.T) {
+	a, b := newScript(t), newScript(t)
+	p := newSet(t, Options{}).For(upstreamOf(a.URL, b.URL))
+	for n := range 3 {
+		if n == 2 {
+			_ = a.Listener.Close()
+			a.cut.Store(true)
+		}
+		if text, err := do(t.Context(), t, p, http.MethodGet, ""); err != nil || text != "ok" {
+			t.Fatalf("request %d: %q, %v", n, text, err)
+		}
+	}
+	if a.requests.Load() != 2 || b.requests.Load() != 2 {
+		t.Errorf("%d and %d requests", a.requests.Load(), b.requests.Load())
+	}
+}
+
 func TestARequestThatMayNotBeRepeatedIsSentOnce(t *testing.T) {
 	for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodPatch} {
 		s := newScript(t)

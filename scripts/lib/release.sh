@@ -84,18 +84,20 @@ on_host() {
   tar -cf - "${send[@]}" | ssh "$host" "$remote"
 }
 
-# as_cutover CMD…: runs a command as the service's user, with its folders and nothing of ours.
+# as_cutover CMD…: runs a command as the service's user, with its folders and nothing of ours, for 20 s at most.
 as_cutover() {
   env -i PATH=/usr/bin:/bin STATE_DIRECTORY=/var/lib/cutover RUNTIME_DIRECTORY=/run/cutover \
-    setpriv --reuid=cutover --regid=cutover --clear-groups "$@"
+    timeout --kill-after=5 20 setpriv --reuid=cutover --regid=cutover --clear-groups "$@"
 }
 
-# put_release: copies $file among the releases and prints its place there.
+# put_release: copies $file among the releases and prints its place there. A release is never another one later.
 put_release() {
   local name=${file##*/}
   mkdir -p "$releases"
   rm -f "$releases"/.cutover-*.new # of a copy that was cut short
-  if [[ ! $file -ef $releases/$name ]]; then
+  if [[ -e $releases/$name ]]; then
+    cmp -s "$file" "$releases/$name" || fail "$releases/$name is there already, and is another one; nothing was changed" "build a release anew, or remove that one if it is not in use"
+  else
     install -m 0755 "$file" "$releases/.$name.new"
     sync "$releases/.$name.new"
     mv -T "$releases/.$name.new" "$releases/$name"
@@ -113,6 +115,8 @@ point() {
 # sandbox, environment, drop-ins and sockets. It is cutover.service with another command, and it is gone afterwards.
 check_release() {
   local unit=cutover-check-$$.service output code=0
+  # What was changed in the units, and not made known to systemd yet, holds from the restart on: so for the check, too.
+  [[ $(systemctl show -P NeedDaemonReload cutover.service) != yes ]] || systemctl daemon-reload
   output=$(mktemp /run/cutover-check.XXXXXX)
   {
     systemctl cat cutover.service
@@ -162,9 +166,8 @@ tell_of_units() {
   rm -rf "$folder"
 }
 
-# restart: systemd's view of the units is brought up to date first.
+# restart: true if systemd says that the service has started.
 restart() {
-  [[ $(systemctl show -P NeedDaemonReload cutover.service) != yes ]] || systemctl daemon-reload
   systemctl reset-failed cutover.service 2>/dev/null || true
   systemctl restart cutover.service || { say "the restart failed"; return 1; }
 }

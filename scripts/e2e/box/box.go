@@ -166,7 +166,7 @@ func (b *Box) end() {
 	if b.test.Failed() && b.init != 0 {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		journal, _ := b.Command(ctx, "journalctl", "--no-pager", "-n", "150", "-o", "short-precise", "-u", "cutover*").CombinedOutput()
+		journal, _ := b.Command(ctx, "bash", "-c", `journalctl --no-pager -o short-precise -u 'cutover*' | grep -v '"msg":"request"' | tail -n 100`).CombinedOutput()
 		b.test.Logf("the box's journal:\n%s\nits boot:\n%s", journal, b.bootLog())
 	}
 	if b.ended != nil {

@@ -40,7 +40,7 @@ done
 
 # At the first boot: a machine of its own, with none of this machine's services, disks, names or Cutover.
 if [[ ! -e $layer/made ]]; then
-  rm -rf "$root/etc/systemd/system" "$root/etc/init.d" "$root/etc/cutover" "$root/var/lib/cutover" "$root/opt/cutover"
+  rm -rf "$root/etc/systemd/system" "$root/etc/init.d" "$root/etc/cutover" "$root/var/lib/cutover" "$root/opt/cutover" "$root/usr/local/bin/cutover"
   mkdir -p "$root/etc/systemd/system" "$root/etc/init.d"
   rm -f "$root/etc/fstab" "$root/etc/crypttab" "$root/etc/machine-id" "$root/etc/hosts" "$root/etc/resolv.conf"
   touch "$root/etc/fstab" "$root/etc/resolv.conf"

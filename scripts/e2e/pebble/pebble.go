@@ -36,6 +36,7 @@ type Options struct {
 // Server is a running Pebble.
 type Server struct {
 	api    *httptest.Server
+	ca     *ca.CAImpl
 	names  *dns.Server
 	answer net.IP
 	orders atomic.Int64
@@ -71,6 +72,7 @@ func Start(o Options) (*Server, error) {
 	authority := ca.New(logger, store, "", "ecdsa", 0, 1, map[string]ca.Profile{"default": {Description: "default", ValidityPeriod: o.Validity}})
 	validation := va.New(logger, o.HTTPPort, o.TLSPort, false, resolver, store)
 	front := wfe.New(logger, store, validation, authority, []string{"pebble.test"}, false, false, 1, 1)
+	s.ca = authority
 	s.api = httptest.NewTLSServer(s.count(front.Handler()))
 	return s, nil
 }
@@ -134,6 +136,9 @@ func (s *Server) Roots() *x509.CertPool {
 	pool.AddCert(s.api.Certificate())
 	return pool
 }
+
+// Issuer is the root that the issued certificates lead to, as PEM: what a visitor of the websites trusts.
+func (s *Server) Issuer() []byte { return s.ca.GetRootCert(0).PEM() }
 
 // Orders counts the orders that were made.
 func (s *Server) Orders() int64 { return s.orders.Load() }

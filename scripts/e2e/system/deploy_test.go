@@ -1,9 +1,6 @@
 package system
 
 import (
-	"bytes"
-	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,109 +15,82 @@ const crashing = "#!/bin/sh\ncase \"$*\" in *--check*) exit 0;; esac\necho 'this
 // refusing does not pass its own check.
 const refusing = "#!/bin/sh\necho 'FAIL rules: this release cannot read them' >&2\nexit 1\n"
 
-// underLoad runs work while clients ask without pause, and returns what they saw.
-func (m *machine) underLoad(work func()) *report {
+// faulty passes its own check and goes wrong later; see fail.
+func faulty(fault string) []byte {
+	return fmt.Appendf(nil, "#!/bin/sh\ncase \"$*\" in *--check*) exit 0;; esac\nexec env E2E_FAULT=%s %s/service\n", fault, tools)
+}
+
+// deploy runs deploy.sh and returns what it says.
+func (m *machine) deploy(release string) (string, error) {
 	m.t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	command := m.Command(ctx, "env", "E2E_LOAD=300", filepath.Join(m.folder, "service"))
-	var output bytes.Buffer
-	command.Stdout, command.Stderr = &output, os.Stderr
-	input, err := command.StdinPipe()
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	if err := command.Start(); err != nil {
-		m.t.Fatal(err)
-	}
-	m.Eventually(20*time.Second, "load that has begun", func() bool { return m.served() > 50 })
-	work()
-	settled := m.served()
-	m.Eventually(20*time.Second, "load that goes on", func() bool { return m.served() > settled+50 })
-	if err := input.Close(); err != nil {
-		m.t.Fatal(err)
-	}
-	if err := command.Wait(); err != nil {
-		m.t.Fatalf("the load generator: %v", err)
-	}
-	r := &report{}
-	if err := json.Unmarshal(output.Bytes(), r); err != nil {
-		m.t.Fatalf("%v in %q", err, output.String())
-	}
-	return r
+	return m.Try(m.script("deploy.sh") + release)
 }
 
-// served counts the requests that the running process has answered.
-func (m *machine) served() int {
-	output, err := m.Try(`curl -s --unix-socket /run/cutover/admin.sock http://admin/metrics | awk '/^cutover_requests_total/{n+=$2} END{print n+0}'`)
-	if err != nil {
-		return 0
-	}
-	var n int
-	_, _ = fmt.Sscan(output, &n)
-	return n
-}
-
-func (r *report) expectNoFailure(t *testing.T) {
-	t.Helper()
-	total := 0
-	for kind, n := range r.Requests {
-		total += n
-		if n < 10 {
-			t.Errorf("only %d requests by %s: that is no load", n, kind)
-		}
-	}
-	t.Logf("%d requests %v, %d failed, slowest %v", total, r.Requests, len(r.Failed), r.Slowest)
-	for _, failure := range r.Failed {
-		t.Error(failure)
-	}
-}
-
-// withHTTPS lets the local CA issue for the host of the load.
-func (m *machine) withHTTPS() {
+// mustDeploy deploys, and looks whether the release serves.
+func (m *machine) mustDeploy(release string) {
 	m.t.Helper()
-	m.Run("mkdir -p /etc/cutover && printf '[acme]\\nissuer = \"local\"\\n' >/etc/cutover/cutover.toml && /opt/cutover/cutover rules set shop.test && systemctl restart cutover.service")
-	m.Run("curl -sS --insecure --max-time 20 https://shop.test/")
+	if said, err := m.deploy(release); err != nil {
+		m.t.Fatalf("deploying %s: %v\n%s", release, err, said)
+	}
+	m.expectRelease(filepath.Base(release))
 }
 
-func (m *machine) current() string { return filepath.Base(m.Run("readlink /opt/cutover/cutover")) }
-
-func (m *machine) expectSocketsActive() {
+// expectRelease looks whether the symlink leads to a release and the service runs it.
+func (m *machine) expectRelease(name string) {
 	m.t.Helper()
-	if got := m.Run("systemctl is-active cutover-http.socket cutover-https.socket"); got != "active\nactive" {
-		m.t.Errorf("the sockets are %q", got)
+	if got := m.current(); got != name {
+		m.t.Errorf("the symlink leads to %s, not to %s", got, name)
+	}
+	if got := filepath.Base(m.Run("readlink /proc/" + m.mainPID() + "/exe")); got != name {
+		m.t.Errorf("the service runs %s, not %s", got, name)
 	}
 }
 
-func TestDeploysUnderLoadLoseNoRequest(t *testing.T) {
+func TestDeploysAndARollbackUnderLoadLoseNoRequest(t *testing.T) {
 	m := install(t)
 	m.withHTTPS()
 	same := m.releaseBytes()
 	r := m.underLoad(func() {
 		for i := range 3 {
-			release := m.next(same, i+1)
-			m.Run("bash " + m.script("deploy.sh") + " " + release)
-			if got := m.current(); got != filepath.Base(release) {
-				t.Errorf("the symlink leads to %s, not to %s", got, release)
-			}
+			m.mustDeploy(m.next(same, i+1))
 		}
+		m.Run(m.script("rollback.sh"))
+		m.expectRelease(filepath.Base(m.next(same, 2)))
 	})
 	r.expectNoFailure(t)
+	m.expectSocketsActive()
 }
 
 func TestTenCrashingReleasesInARowAreRolledBackUnderTraffic(t *testing.T) {
 	m := install(t)
 	m.withHTTPS()
-	first := m.current()
 	r := m.underLoad(func() {
 		for i := range 10 {
-			output, err := m.Try("bash " + m.script("deploy.sh") + " " + m.next([]byte(crashing), i+1))
-			if err == nil || !strings.Contains(output, "serves again") {
-				t.Fatalf("deploying a crashing release: %v\n%s", err, output)
+			said, err := m.deploy(m.next([]byte(crashing), i+1))
+			if err == nil || !strings.Contains(said, "serves again") {
+				t.Fatalf("deploying a crashing release: %v\n%s", err, said)
 			}
-			if got := m.current(); got != first {
-				t.Fatalf("the symlink leads to %s", got)
+			m.expectRelease(m.release)
+			m.expectSocketsActive()
+		}
+	})
+	r.expectNoFailure(t)
+	if got := m.Run("ls /opt/cutover/releases"); got != m.release {
+		t.Errorf("releases that never served are kept: %s", got)
+	}
+}
+
+func TestReleasesThatGoWrongLaterAreRolledBackUnderTraffic(t *testing.T) {
+	m := install(t)
+	m.withHTTPS()
+	m.Run("mkdir /etc/systemd/system/cutover.service.d && printf '[Service]\\nTimeoutStartSec=3\\n' >/etc/systemd/system/cutover.service.d/soon.conf && systemctl daemon-reload")
+	r := m.underLoad(func() {
+		for i, fault := range []string{"dies", "hangs"} {
+			said, err := m.deploy(m.next(faulty(fault), i+1))
+			if err == nil || !strings.Contains(said, "serves again") {
+				t.Fatalf("deploying a release that %s: %v\n%s", fault, err, said)
 			}
+			m.expectRelease(m.release)
 			m.expectSocketsActive()
 		}
 	})
@@ -129,76 +99,155 @@ func TestTenCrashingReleasesInARowAreRolledBackUnderTraffic(t *testing.T) {
 
 func TestADeployWhoseReaderHasGoneStillPutsABadReleaseBack(t *testing.T) {
 	m := install(t)
-	first := m.current()
-	m.Try("set -o pipefail; bash " + m.script("deploy.sh") + " " + m.next([]byte(crashing), 1) + " | sed /swapping/q")
+	m.Try("set -o pipefail; " + m.script("deploy.sh") + m.next([]byte(crashing), 1) + " | sed /swapping/q") // it says that the deploy failed
 	m.Eventually(30*time.Second, "the release before", func() bool {
 		got, err := m.Try("curl -sS --max-time 5 http://shop.test/")
-		return err == nil && strings.HasPrefix(got, "v1:") && m.current() == first
+		return err == nil && strings.HasPrefix(got, "v1:") && m.current() == m.release
 	})
+}
+
+func TestADeployThatIsToldToEndIsNotLeftHalfWay(t *testing.T) {
+	m := install(t)
+	release := m.next(m.releaseBytes(), 1)
+	said, err := m.Try(m.script("deploy.sh") + release + " & pid=$!; until [ \"$(readlink /opt/cutover/cutover)\" = /opt/cutover/releases/" +
+		filepath.Base(release) + " ]; do sleep 0.01; done; kill -TERM $pid; kill -HUP $pid; wait $pid")
+	if err != nil {
+		t.Errorf("%v\n%s", err, said)
+	}
+	m.expectRelease(filepath.Base(release))
 }
 
 func TestACrashLoopUnderTrafficLeavesTheSocketsActive(t *testing.T) {
 	m := install(t)
 	release := m.next([]byte(crashing), 1)
 	m.Run("cp " + release + " /opt/cutover/releases/crash && ln -sfn /opt/cutover/releases/crash /opt/cutover/cutover")
-	m.Try("systemctl restart cutover.service")
+	m.Try("systemctl restart cutover.service") // it fails
 	for range 30 {
-		m.Try("curl -s --max-time 0.2 http://shop.test/")
+		m.Try("curl -s --max-time 0.1 http://shop.test/") // it waits
 	}
 	m.Eventually(30*time.Second, "six crashes", func() bool {
 		var n int
-		_, _ = fmt.Sscan(m.Run("systemctl show -P NRestarts cutover.service"), &n)
-		return n >= 6
+		_, err := fmt.Sscan(m.Run("systemctl show -P NRestarts cutover.service"), &n)
+		return err == nil && n >= 6
 	})
 	m.expectSocketsActive()
 	m.Run("ln -sfn /opt/cutover/releases/" + m.release + " /opt/cutover/cutover && systemctl restart cutover.service")
-	if got := m.Run("curl -sS --max-time 10 http://shop.test/"); !strings.HasPrefix(got, "v1:") {
-		t.Errorf("got %q", got)
-	}
+	m.expectServing("v1")
 }
 
 func TestAReleaseThatFailsItsCheckIsNotDeployed(t *testing.T) {
 	m := install(t)
-	pid := m.Run("systemctl show -P MainPID cutover.service")
-	output, err := m.Try("bash " + m.script("deploy.sh") + " " + m.next([]byte(refusing), 1))
-	if err == nil || !strings.Contains(output, "nothing was changed") {
-		t.Errorf("got %v\n%s", err, output)
+	pid := m.mainPID()
+	refused := func(content []byte, why string) {
+		t.Helper()
+		release := m.next(content, 1)
+		said, err := m.deploy(release)
+		if err == nil || !strings.Contains(said, "nothing was changed") || !strings.Contains(said, why) {
+			t.Errorf("%v, want a refusal for %s:\n%s", err, why, said)
+		}
+		if m.mainPID() != pid || m.current() != m.release {
+			t.Errorf("what ran was touched: process %s, now %s; release %s", pid, m.mainPID(), m.current())
+		}
+		if _, err := m.Try("ls /opt/cutover/releases/" + filepath.Base(release)); err == nil {
+			t.Error("the refused release is kept")
+		}
 	}
-	m.Run("echo 'log_levle = \"info\"' >>/etc/cutover/cutover.toml")
-	output, err = m.Try("bash " + m.script("deploy.sh") + " " + m.next(m.releaseBytes(), 2))
-	if err == nil || !strings.Contains(output, "log_levle") {
-		t.Errorf("with a broken configuration: %v\n%s", err, output)
-	}
-	if got := m.Run("systemctl show -P MainPID cutover.service"); got != pid {
-		t.Errorf("the process that ran, %s, was replaced by %s", pid, got)
-	}
-	if got := m.current(); got != m.release {
-		t.Errorf("the symlink leads to %s", got)
+	refused([]byte(refusing), "this release cannot read them")
+	refused([]byte("\x7fELF of another machine"), "Exec format error")
+	m.configure("log_levle = \"info\"\n")
+	refused(m.releaseBytes(), "log_levle")
+	m.configure("")
+	m.Run("mkdir /etc/systemd/system/cutover.service.d && printf '[Service]\\nEnvironment=CUTOVER_LOG_LEVEL=loud\\n' >/etc/systemd/system/cutover.service.d/local.conf")
+	refused(m.releaseBytes(), "loud") // as the service would see it
+	m.expectServing("v1")
+	if got := m.Run("ls /run/systemd/system /run/cutover-check* 2>/dev/null | grep check || true"); got != "" {
+		t.Errorf("the checks left %s", got)
 	}
 }
 
-func TestTenReleasesAreKeptAndRollbackGoesBack(t *testing.T) {
+func TestAReleaseIsNeverReplacedByAnotherOfTheSameName(t *testing.T) {
+	m := install(t)
+	said, err := m.deploy(m.next([]byte(crashing), 0))
+	if err == nil || !strings.Contains(said, "is another one; nothing was changed") {
+		t.Errorf("%v\n%s", err, said)
+	}
+	m.Run("systemctl restart cutover.service")
+	m.expectRelease(m.release)
+}
+
+func TestARefusedDeployLeavesTheDatabaseAsItIs(t *testing.T) {
+	m := install(t)
+	m.Run("/opt/cutover/cutover rules set shop.test --percent 100 && systemctl stop cutover.service")
+	m.Run("cp -a /var/lib/cutover/rules.db /var/lib/cutover/before && printf 'no database' >/var/lib/cutover/rules.db")
+	if said, err := m.deploy(m.next(m.releaseBytes(), 1)); err == nil {
+		t.Errorf("a release took a broken database for good:\n%s", said)
+	}
+	if got := m.Run("cat /var/lib/cutover/rules.db"); got != "no database" {
+		t.Errorf("the check wrote to the database: %q", got)
+	}
+	m.Run("mv /var/lib/cutover/before /var/lib/cutover/rules.db && systemctl start cutover.service")
+	m.expectServing("v2")
+}
+
+func TestTwoDeploysAtOnceAreOneTooMany(t *testing.T) {
+	m := install(t)
+	pid := m.mainPID()
+	m.Start(nil, "flock", "/opt/cutover/.deploy.lock", "sleep", "infinity")
+	m.Eventually(5*time.Second, "lock that is held", func() bool {
+		_, err := m.Try("flock --nonblock /opt/cutover/.deploy.lock true")
+		return err != nil
+	})
+	for _, script := range []string{"deploy.sh", "install.sh"} {
+		said, err := m.Try(m.script(script) + m.next(m.releaseBytes(), 1))
+		if err == nil || !strings.Contains(said, "another deploy is under way") {
+			t.Errorf("%s: %v\n%s", script, err, said)
+		}
+	}
+	if m.mainPID() != pid || m.current() != m.release {
+		t.Error("something was deployed")
+	}
+}
+
+func TestTenReleasesAreKeptAndRollbackGoesBackAndForth(t *testing.T) {
 	m := install(t)
 	same := m.releaseBytes()
-	last := ""
+	if said, err := m.Try(m.script("rollback.sh")); err == nil || !strings.Contains(said, "no release before this one") {
+		t.Errorf("a first release was rolled back: %v\n%s", err, said)
+	}
 	for i := range 12 {
-		last = m.next(same, i+1)
-		m.Run("CUTOVER_JUDGE_SECONDS=1 bash " + m.script("deploy.sh") + " " + last)
+		m.mustDeploy(m.next(same, i+1))
 	}
 	if got := m.Run("ls /opt/cutover/releases | wc -l"); got != "10" {
 		t.Errorf("%s releases are kept", got)
 	}
-	before := filepath.Base(m.next(same, 11))
-	m.Run("CUTOVER_JUDGE_SECONDS=1 bash " + m.script("rollback.sh"))
-	if got := m.current(); got != before {
-		t.Errorf("rolled back to %s, want %s", got, before)
+	last, before := filepath.Base(m.next(same, 12)), filepath.Base(m.next(same, 11))
+	for _, want := range []string{before, last, before} {
+		m.Run(m.script("rollback.sh"))
+		m.expectRelease(want)
 	}
+}
+
+func TestPruningSparesTheReleaseInUseAndTheOneBefore(t *testing.T) {
+	m := install(t)
+	m.mustDeploy(m.next(m.releaseBytes(), 1))
+	// Twelve later ones that were never in use, then a deploy of an older one: it and its predecessor must stay.
+	m.Run("for i in $(seq 10 21); do cp /opt/cutover/cutover /opt/cutover/releases/cutover-299901010000$i; done")
+	older := filepath.Join(m.folder, "cutover-20000101000000")
+	if err := os.WriteFile(older, m.releaseBytes(), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	m.mustDeploy(older)
+	m.Run(m.script("rollback.sh"))
+	m.expectRelease(filepath.Base(m.next(m.releaseBytes(), 1)))
 }
 
 func TestAKilledProcessComesBack(t *testing.T) {
 	m := install(t)
-	m.Run("kill -KILL $(systemctl show -P MainPID cutover.service)")
-	if got := m.Run("curl -sS --max-time 20 http://shop.test/"); !strings.HasPrefix(got, "v1:") {
-		t.Errorf("got %q", got)
+	pid := m.mainPID()
+	m.Run("kill -KILL " + pid)
+	m.expectServing("v1")
+	if m.mainPID() == pid {
+		t.Error("it was not killed")
 	}
+	m.expectSocketsActive()
 }

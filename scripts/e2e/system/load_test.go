@@ -23,7 +23,8 @@ import (
 // report is what a load run prints. Failed requests are never tried again.
 type report struct {
 	Requests map[string]int `json:"requests"` // by kind of client
-	Failed   []string       `json:"failed"`
+	Failures int            `json:"failures"`
+	Failed   []string       `json:"failed"` // the first of them
 	Slowest  time.Duration  `json:"slowest"`
 
 	mu sync.Mutex
@@ -34,7 +35,11 @@ func (r *report) note(kind string, took time.Duration, err error) {
 	defer r.mu.Unlock()
 	r.Requests[kind]++
 	r.Slowest = max(r.Slowest, took)
-	if err != nil && len(r.Failed) < 50 {
+	if err == nil {
+		return
+	}
+	r.Failures++
+	if len(r.Failed) < 20 {
 		r.Failed = append(r.Failed, fmt.Sprintf("%s after %v: %v", kind, took.Round(time.Millisecond), err))
 	}
 }

@@ -1,9 +1,10 @@
 // Command pebble-box runs Pebble until it is told to end: for tests in which Cutover runs on a machine of its own. It
-// writes the root to trust to a file, then prints the directory's URL.
+// writes the roots of its own https and of the certificates that it issues to files, then prints the directory's URL.
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -21,11 +22,12 @@ func main() {
 }
 
 func run(ctx context.Context) int {
-	root := flag.String("root", "pebble-root.pem", "file to write the root to")
+	root := flag.String("root", "pebble-root.pem", "file for the root of the directory's own https")
+	issuer := flag.String("issuer", "pebble-issuer.pem", "file for the root of the issued certificates")
 	flag.Parse()
 	server, err := pebble.Start(pebble.Options{HTTPPort: 80, TLSPort: 443})
 	if err == nil {
-		err = os.WriteFile(*root, server.Root(), 0o644)
+		err = errors.Join(os.WriteFile(*root, server.Root(), 0o644), os.WriteFile(*issuer, server.Issuer(), 0o644))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "pebble-box:", err)
