@@ -116,7 +116,8 @@ point() {
 check_release() {
   local unit=cutover-check-$$.service output code=0
   # What was changed in the units, and not made known to systemd yet, holds from the restart on: so for the check, too.
-  [[ $(systemctl show -P NeedDaemonReload cutover.service) != yes ]] || systemctl daemon-reload
+  # NeedDaemonReload is not asked: it can miss a drop-in whose folder is new.
+  systemctl daemon-reload
   output=$(mktemp /run/cutover-check.XXXXXX)
   {
     systemctl cat cutover.service
