@@ -62,20 +62,6 @@ func TestTheRowsOfAnotherDatabaseAreNoLastGoodVersions(t *testing.T) {
 	}
 }
 
-func TestTheLastGoodRowsCanBeHandedOn(t *testing.T) {
-	first := compile(t, rowsOf(rule(1, "a.test", nil)))
-	bad := rowsOf(rule(1, "a.test", func(r *Rule) { r.Percent = 333 }))
-	second, _ := Compile(bad, first, noon)
-	handed, problems := Compile(second.Good(), nil, noon)
-	if len(problems) > 0 {
-		t.Fatalf("%+v", problems)
-	}
-	third, _ := Compile(bad, handed, noon)
-	if d := third.Match(ask("a.test", "/")); d.Version != V2 {
-		t.Errorf("%+v", d)
-	}
-}
-
 func TestRowsThatMakeNoSenseSayWhy(t *testing.T) {
 	for want, row := range map[string]Rule{
 		"percent must be a number":      rule(1, "a.test", func(r *Rule) { r.Percent = -1 }),

@@ -6,57 +6,80 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"slices"
 	"strings"
 )
 
-// conditions is Conditions made ready to be asked.
-type conditions struct {
-	methods                 []string
-	headers, cookies, query []expected
-	clients                 []netip.Prefix
-	count                   int // how many there are; more go before fewer
-}
+// Conditions made ready are bytes without pointers: first how many there are, then each as one of these, then what it
+// needs. All must hold. Cookies come last, so that they are only looked at where the answer depends on them.
+const (
+	askMethod = 1 + iota // how many, and each
+	askHeader            // name in canonical form, value
+	askCookie            // name, value
+	askQuery             // name, value
+	askClient            // how many, and of each: bits, address
+)
 
-// expected is a name and the value that it must have; "*" is any value.
-type expected struct{ name, value string }
+// anyValue is the expected value that every value meets.
+const anyValue = "*"
 
-func (e expected) is(value string) bool { return e.value == "*" || e.value == value }
-
-// parseConditions returns nil for a row without conditions.
-func parseConditions(text string) (*conditions, error) {
+// parseConditions turns a row's JSON into bytes, empty for a row without conditions.
+func parseConditions(text string) (string, error) {
 	if text == "" || text == "{}" {
-		return nil, nil
+		return "", nil
 	}
 	var row Conditions
 	decoder := json.NewDecoder(strings.NewReader(text))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&row); err != nil || decoder.More() {
-		return nil, errors.New(`conditions must be a JSON object with some of methods, headers, cookies, query, client_ips`)
+		return "", errors.New(`conditions must be a JSON object with some of methods, headers, cookies, query, client_ips`)
 	}
-	c := &conditions{methods: row.Methods, headers: expectations(row.Headers), cookies: expectations(row.Cookies), query: expectations(row.Query)}
-	for _, text := range row.ClientIPs {
+	count := min(len(row.Methods), 1) + len(row.Headers) + len(row.Cookies) + len(row.Query) + min(len(row.ClientIPs), 1)
+	if count == 0 {
+		return "", nil
+	}
+	b := appendUint(nil, uint64(count))
+	if len(row.Methods) > 0 {
+		b = appendUint(append(b, askMethod), uint64(len(row.Methods)))
+		for _, method := range row.Methods {
+			b = appendText(b, method)
+		}
+	}
+	b = appendExpected(b, askHeader, row.Headers)
+	b = appendExpected(b, askQuery, row.Query)
+	b, err := appendClients(b, row.ClientIPs)
+	return string(appendExpected(b, askCookie, row.Cookies)), err
+}
+
+func appendExpected(b []byte, kind byte, values map[string]string) []byte {
+	names := make([]string, 0, len(values))
+	for name := range values {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		value := values[name]
+		if kind == askHeader {
+			name = http.CanonicalHeaderKey(name)
+		}
+		b = appendText(appendText(append(b, kind), name), value)
+	}
+	return b
+}
+
+func appendClients(b []byte, texts []string) ([]byte, error) {
+	if len(texts) == 0 {
+		return b, nil
+	}
+	b = appendUint(append(b, askClient), uint64(len(texts)))
+	for _, text := range texts {
 		prefix, err := parsePrefix(text)
 		if err != nil {
 			return nil, err
 		}
-		c.clients = append(c.clients, prefix)
+		b = appendText(appendUint(b, uint64(prefix.Bits())), string(prefix.Addr().AsSlice()))
 	}
-	c.count = min(len(c.methods), 1) + len(c.headers) + len(c.cookies) + len(c.query) + min(len(c.clients), 1)
-	if c.count == 0 {
-		return nil, nil
-	}
-	return c, nil
-}
-
-func expectations(values map[string]string) []expected {
-	list := make([]expected, 0, len(values))
-	for name, value := range values {
-		list = append(list, expected{name, value})
-	}
-	slices.SortFunc(list, func(a, b expected) int { return strings.Compare(a.name, b.name) })
-	return list
+	return b, nil
 }
 
 func parsePrefix(text string) (netip.Prefix, error) {
@@ -71,54 +94,84 @@ func parsePrefix(text string) (netip.Prefix, error) {
 	return prefix.Masked(), nil
 }
 
-// hold reports whether all conditions hold for a request.
-func (c *conditions) hold(r *Request) bool {
-	if len(c.methods) > 0 && !slices.Contains(c.methods, r.Method) {
-		return false
+// conditionCount returns how many there are; more go before fewer.
+func conditionCount(conditions string) uint64 {
+	if conditions == "" {
+		return 0
 	}
-	return c.holdHeaders(r) && c.holdCookies(r) && c.holdQuery(r) && c.holdClient(r)
+	c := cursor{rest: conditions}
+	return c.uint()
 }
 
-func (c *conditions) holdHeaders(r *Request) bool {
-	for _, want := range c.headers {
-		values := r.Header[http.CanonicalHeaderKey(want.name)]
-		if !slices.ContainsFunc(values, want.is) {
+// holds reports whether all conditions hold for a request. asked is set if the answer depends on a cookie.
+func holds(conditions string, r *Request, asked *bool) bool {
+	c := cursor{rest: conditions}
+	c.uint()
+	for !c.done() {
+		if !holdsNext(&c, r, asked) {
 			return false
 		}
 	}
-	return true
+	return !c.damaged
 }
 
-func (c *conditions) holdCookies(r *Request) bool {
-	if len(c.cookies) == 0 {
-		return true
+func holdsNext(c *cursor, r *Request, asked *bool) bool {
+	switch c.byte() {
+	case askMethod:
+		return holdsMethod(c, r.Method)
+	case askHeader:
+		return holdsValue(r.Header[c.text()], c.text())
+	case askQuery:
+		return queryIs(r.RawQuery, c.text(), c.text())
+	case askClient:
+		return holdsClient(c, r.ClientIP.Unmap())
+	case askCookie:
+		*asked = true
+		return cookieIs(r.Header["Cookie"], c.text(), c.text())
 	}
-	request := http.Request{Header: r.Header}
-	for _, want := range c.cookies {
-		if !slices.ContainsFunc(request.CookiesNamed(want.name), func(cookie *http.Cookie) bool { return want.is(cookie.Value) }) {
-			return false
+	return false
+}
+
+func holdsMethod(c *cursor, method string) bool {
+	hold := false
+	for range c.uint() {
+		if c.done() {
+			break
+		}
+		hold = c.text() == method || hold
+	}
+	return hold
+}
+
+func holdsValue(values []string, want string) bool {
+	for _, value := range values {
+		if want == anyValue || value == want {
+			return true
 		}
 	}
-	return true
+	return false
 }
 
-func (c *conditions) holdQuery(r *Request) bool {
-	if len(c.query) == 0 {
-		return true
-	}
-	values, _ := url.ParseQuery(r.RawQuery) // what cannot be parsed is left out
-	for _, want := range c.query {
-		if !slices.ContainsFunc(values[want.name], want.is) {
-			return false
+func holdsClient(c *cursor, client netip.Addr) bool {
+	hold := false
+	for range c.uint() {
+		if c.done() {
+			break
 		}
+		bits, raw := int(c.uint()), c.text()
+		hold = contains(raw, bits, client) || hold
 	}
-	return true
+	return hold
 }
 
-func (c *conditions) holdClient(r *Request) bool {
-	if len(c.clients) == 0 {
-		return true
+// contains reports whether an address is in a range, given by the bytes of its first address.
+func contains(raw string, bits int, client netip.Addr) bool {
+	var first netip.Addr
+	switch len(raw) {
+	case 4:
+		first = netip.AddrFrom4([4]byte([]byte(raw)))
+	case 16:
+		first = netip.AddrFrom16([16]byte([]byte(raw)))
 	}
-	address := r.ClientIP.Unmap()
-	return slices.ContainsFunc(c.clients, func(prefix netip.Prefix) bool { return prefix.Contains(address) })
+	return netip.PrefixFrom(first, bits).Contains(client)
 }

@@ -2,43 +2,90 @@ package rules
 
 import (
 	"net/http"
+	"runtime"
 	"strings"
 )
 
-// Match decides a request. It allocates nothing where a rule without conditions decides and the path is in normal
-// form.
+// Match decides a request. It allocates nothing where a rule decides and the path is in normal form.
 func (v *View) Match(r *Request) Decision {
 	d := Decision{Bucket: -1, HTTPS: HTTPSOff}
 	if v == nil {
 		d.toDefault(DefaultV1)
 		return d
 	}
-	if policy := v.policies[r.Host]; policy != nil {
-		d.HTTPS, d.HSTS = policy.HTTPS, policy.HSTS
-	}
 	path := normalizePath(r.Path)
-	switch e := v.find(r, path, &d.VaryCookie); {
-	case e == nil:
-		d.toDefault(v.fallback)
-	case e.redirect != nil:
-		d.toRedirect(e, r, path)
-	default:
-		d.toRule(e.rule, r, v.lineage)
+	whole := v.place(r.Host, "")
+	if whole.policy {
+		d.HSTS = whole.hsts
+		if whole.https {
+			d.HTTPS = HTTPSRedirect
+		}
 	}
+	var m match
+	switch {
+	case !v.find(&m, &whole, r, path, &d.VaryCookie):
+		d.toDefault(v.fallback)
+	case m.entry.redirect:
+		d.toRedirect(&m, r, path)
+	default:
+		d.toRule(&m.entry, r, v)
+	}
+	runtime.KeepAlive(v)
 	return d
 }
 
+// match is the entry that decides, and how long the path is at which it was found.
+type match struct {
+	entry  entry
+	prefix int
+}
+
 // find looks at the exact host, then at the wildcard of its parent, then at "*".
-func (v *View) find(r *Request, path string, asked *bool) *entry {
-	if e := v.exact[r.Host].find(r, path, asked); e != nil {
-		return e
+func (v *View) find(m *match, whole *place, r *Request, path string, asked *bool) bool {
+	if v.findIn(m, r.Host, whole, r, path, asked) {
+		return true
 	}
 	if dot := strings.IndexByte(r.Host, '.'); dot >= 0 {
-		if e := v.parents[r.Host[dot+1:]].find(r, path, asked); e != nil {
-			return e
+		parent := v.place(r.Host[dot:], "")
+		if v.findIn(m, r.Host[dot:], &parent, r, path, asked) {
+			return true
 		}
 	}
-	return v.any.find(r, path, asked)
+	everywhere := v.place("*", "")
+	return v.findIn(m, "*", &everywhere, r, path, asked)
+}
+
+// findIn looks at the exact path, then at every prefix, the longest first.
+func (v *View) findIn(m *match, host string, whole *place, r *Request, path string, asked *bool) bool {
+	if whole.deep > 0 {
+		for end := len(path); end > 0; end = strings.LastIndexByte(path[:end], '/') {
+			if end > int(whole.longest) {
+				continue
+			}
+			if v.firstInForce(m, v.place(host, path[:end]).entries, end == len(path), r, asked) {
+				m.prefix = end
+				return true
+			}
+		}
+	}
+	m.prefix = 0
+	return v.firstInForce(m, whole.entries, false, r, asked)
+}
+
+// firstInForce reads the entries of a place until one holds. Entries for an exact path only count where the whole path
+// was found.
+func (v *View) firstInForce(m *match, entries string, exact bool, r *Request, asked *bool) bool {
+	c := cursor{rest: entries}
+	for !c.done() {
+		m.entry.read(&c)
+		if (m.entry.exact && !exact) || !m.entry.inForce(v.at) {
+			continue
+		}
+		if m.entry.conditions == "" || holds(m.entry.conditions, r, asked) {
+			return !c.damaged
+		}
+	}
+	return false
 }
 
 func (d *Decision) toDefault(fallback Default) {
@@ -50,34 +97,38 @@ func (d *Decision) toDefault(fallback Default) {
 	d.Action, d.Version, d.Upstream = Forward, V1, V1
 }
 
-func (d *Decision) toRedirect(e *entry, r *Request, path string) {
-	d.RedirectID, d.Reason, d.Status = e.redirect.ID, ReasonRedirect, e.redirect.Status
-	if e.destination == nil {
+func (d *Decision) toRedirect(m *match, r *Request, path string) {
+	e := &m.entry
+	d.RedirectID, d.Reason, d.Status = e.id, ReasonRedirect, e.status
+	if e.status == http.StatusGone {
 		d.Action = Gone
 		return
 	}
 	d.Action = Moved
 	rest, query := "", ""
-	if e.redirect.KeepPath && e.redirect.Match != KindExact {
-		rest = path[e.prefix:]
+	if e.keepPath && !e.exact {
+		rest = path[m.prefix:]
 	}
-	if e.redirect.KeepQuery {
+	if e.keepQuery {
 		query = r.RawQuery
 	}
-	d.Location = e.destination.location(rest, query)
+	d.Location = e.to.location(rest, query)
 }
 
-func (d *Decision) toRule(rule *Rule, r *Request, lineage string) {
-	d.Action, d.RuleID, d.Reason = Forward, rule.ID, ReasonRule
-	d.Percent, d.Sticky = rule.Percent, rule.Sticky
-	if rule.Percent > 0 && rule.Percent < 100 {
-		d.split(r, lineage)
+func (d *Decision) toRule(e *entry, r *Request, v *View) {
+	d.Action, d.RuleID, d.Reason = Forward, e.id, ReasonRule
+	d.Percent, d.Sticky = e.percent, StickyCookie
+	if e.address {
+		d.Sticky = StickyAddress
 	}
-	if rule.Percent >= 100 || (d.Split() && getsV2(d.Bucket, rule.Percent)) {
-		d.Version, d.Upstream = V2, rule.V2
+	if e.percent > 0 && e.percent < 100 {
+		d.split(r, v.lineage)
+	}
+	if e.percent >= 100 || (d.Split() && getsV2(d.Bucket, e.percent)) {
+		d.Version, d.Upstream = V2, v.names.at(e.v2)
 		return
 	}
-	d.Version, d.Upstream = V1, rule.V1
+	d.Version, d.Upstream = V1, v.names.at(e.v1)
 }
 
 // split finds out who the visitor is, and the bucket.

@@ -15,15 +15,25 @@ type destination struct {
 	fragment string // with "#", or empty
 }
 
-func parseDestination(text string) (*destination, error) {
+// append writes the destination as bytes.
+func (d *destination) append(b []byte) []byte {
+	return appendText(appendText(appendText(appendText(b, d.origin), d.path), d.query), d.fragment)
+}
+
+// read reads what append wrote.
+func (d *destination) read(c *cursor) {
+	d.origin, d.path, d.query, d.fragment = c.text(), c.text(), c.text(), c.text()
+}
+
+func parseDestination(text string) (destination, error) {
 	u, err := url.Parse(text)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" || u.Opaque != "" || u.User != nil {
-		return nil, errors.New("to_url must be a whole URL such as https://www.example.com/new")
+		return destination{}, errors.New("to_url must be a whole URL such as https://www.example.com/new")
 	}
 	if strings.ContainsAny(text, " \\\"<>^`{|}") || strings.IndexFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }) >= 0 {
-		return nil, errors.New("to_url must be printable ASCII without spaces (write other characters as %XX)")
+		return destination{}, errors.New("to_url must be printable ASCII without spaces (write other characters as %XX)")
 	}
-	d := &destination{origin: u.Scheme + "://" + u.Host, path: u.EscapedPath(), query: u.RawQuery}
+	d := destination{origin: u.Scheme + "://" + u.Host, path: u.EscapedPath(), query: u.RawQuery}
 	if d.path == "" {
 		d.path = "/"
 	}

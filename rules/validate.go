@@ -13,33 +13,47 @@ import (
 
 // Validate returns why the row makes no sense by itself, nil if it does.
 func (r *Rule) Validate() error {
-	_, hostErr := patternKey(r.Host)
+	_, err := r.check()
 	_, conditionsErr := parseConditions(r.Conditions)
-	return firstError(
-		needsErr(r.Needs), hostErr, validatePath(r.Path), r.Match.validate(), conditionsErr,
-		validateName(r.V1), validateName(r.V2), validatePercent(r.Percent), r.Sticky.validate(),
-		validateSpan(r.StartsAt, r.EndsAt),
+	return firstError(err, conditionsErr)
+}
+
+// check looks at everything but the conditions, and returns the host as patternKey does.
+func (r *Rule) check() (pattern string, err error) {
+	pattern, hostErr := patternKey(r.Host)
+	return pattern, firstError(
+		needsErr(r.Needs), hostErr, validatePath(r.Path), r.Match.validate(), validateName(r.V1), validateName(r.V2),
+		validatePercent(r.Percent), r.Sticky.validate(), validateSpan(r.StartsAt, r.EndsAt),
 	)
 }
 
 // Validate returns why the row makes no sense by itself, nil if it does.
 func (r *Redirect) Validate() error {
-	_, hostErr := patternKey(r.Host)
-	return firstError(needsErr(r.Needs), hostErr, validatePath(r.Path), r.Match.validate(), r.validateAnswer())
+	_, _, err := r.check()
+	return err
 }
 
-func (r *Redirect) validateAnswer() error {
+// check returns the host as patternKey does, and the destination; none for 410.
+func (r *Redirect) check() (pattern string, to destination, err error) {
+	pattern, hostErr := patternKey(r.Host)
+	err = firstError(needsErr(r.Needs), hostErr, validatePath(r.Path), r.Match.validate())
+	if err == nil {
+		to, err = r.answer()
+	}
+	return pattern, to, err
+}
+
+func (r *Redirect) answer() (destination, error) {
 	switch r.Status {
 	case 410:
 		if r.ToURL != "" {
-			return errors.New("to_url must be empty with status 410: what is gone has no other place")
+			return destination{}, errors.New("to_url must be empty with status 410: what is gone has no other place")
 		}
-		return nil
+		return destination{}, nil
 	case 301, 302, 307, 308:
-		_, err := parseDestination(r.ToURL)
-		return err
+		return parseDestination(r.ToURL)
 	}
-	return errors.New("status must be 301, 302, 307, 308 or 410")
+	return destination{}, errors.New("status must be 301, 302, 307, 308 or 410")
 }
 
 // Validate returns why the row makes no sense by itself, nil if it does. Its targets are rows of their own.

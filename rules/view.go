@@ -1,8 +1,7 @@
 package rules
 
 import (
-	"cmp"
-	"maps"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -10,55 +9,58 @@ import (
 
 // View is one immutable picture of all rules. Any number of goroutines may use it at once. A nil View has no rules
 // and forwards everything to v1.
+//
+// What it says of hosts and paths stands in two levels: a table without pointers, which may hold millions, and a small
+// delta of what has changed since the table was made.
 type View struct {
-	lineage    string
-	fallback   Default
-	exact      map[string]*site // by host
-	parents    map[string]*site // *.parent, by parent
-	any        *site            // *
-	policies   map[string]*Host
-	upstreams  []*Upstream // sorted by name
-	hosts      []string    // sorted: what Allows
-	counts     Counts
-	nextChange time.Time
+	lineage   string
+	fallback  Default
+	at        int64 // what has started and ended is that of this time, in Unix milliseconds
+	base      *table
+	delta     *delta
+	names     *names
+	upstreams []*Upstream // sorted by name
+	counts    Counts
+	times     []int64 // sorted: when something starts or ends, past times included
 
-	good goodRows // what later views fall back on
+	problems problemSet
+	homes    map[Ref]string // of bad rows whose last good version serves: the key where it does
 }
 
-// goodRows is the last good version of every row.
-type goodRows struct {
-	rules     map[int64]Rule
-	redirects map[int64]Redirect
-	targets   map[int64]Target
-	upstreams map[string]Upstream // without targets
-	hosts     map[string]Host
-}
-
-// Counts says how much is in force.
+// Counts says how much there is.
 type Counts struct {
-	Rules     int `json:"rules"`
-	Redirects int `json:"redirects"`
-	Hosts     int `json:"hosts"` // known exactly, by a rule, a redirect or a row of their own
+	Rules     int `json:"rules"`     // enabled, whether or not their time has come
+	Redirects int `json:"redirects"` // enabled
+	Hosts     int `json:"hosts"`     // known exactly, by an enabled rule or redirect or a row of their own
 	Upstreams int `json:"upstreams"`
 }
 
-// Good returns the last good version of every row, served or not: what a process that starts later can fall back on, by
-// compiling it and giving the result to Compile as previous.
-func (v *View) Good() Rows {
-	if v == nil {
-		return Rows{}
+// count adds n entries like e.
+func (v *View) count(e *entry, n int) {
+	if e.redirect {
+		v.counts.Redirects += n
+	} else {
+		v.counts.Rules += n
 	}
-	rows := Rows{Lineage: v.lineage, Default: v.fallback}
-	for _, u := range v.upstreams {
-		rows.Upstreams = append(rows.Upstreams, *u)
-	}
-	rows.Hosts = slices.SortedFunc(maps.Values(v.good.hosts), func(a, b Host) int { return strings.Compare(a.Host, b.Host) })
-	rows.Rules = slices.SortedFunc(maps.Values(v.good.rules), func(a, b Rule) int { return cmp.Compare(a.ID, b.ID) })
-	rows.Redirects = slices.SortedFunc(maps.Values(v.good.redirects), func(a, b Redirect) int { return cmp.Compare(a.ID, b.ID) })
-	return rows
 }
 
-// Counts says how much is in force.
+// Lineage returns the lineage of the database that the view is of.
+func (v *View) Lineage() string {
+	if v == nil {
+		return ""
+	}
+	return v.lineage
+}
+
+// Default returns what happens to a request that nothing matches.
+func (v *View) Default() Default {
+	if v == nil || v.fallback == "" {
+		return DefaultV1
+	}
+	return v.fallback
+}
+
+// Counts says how much there is.
 func (v *View) Counts() Counts {
 	if v == nil {
 		return Counts{}
@@ -66,31 +68,129 @@ func (v *View) Counts() Counts {
 	return v.counts
 }
 
-// NextChange returns when a rule starts or ends next, after the time that Compile was given; the zero time if none
-// does. A new View must be compiled then.
+// Problems returns why rows are not served as they are written, sorted by table and row.
+func (v *View) Problems() []Problem {
+	if v == nil {
+		return nil
+	}
+	return v.problems.sorted()
+}
+
+// Pending returns how many places the delta holds: how much would be gained by Folded.
+func (v *View) Pending() int {
+	if v == nil || v.delta == nil {
+		return 0
+	}
+	return v.delta.count
+}
+
+// NextChange returns when a rule starts or ends next; the zero time if none does. At that time, the view of At is in
+// force.
 func (v *View) NextChange() time.Time {
 	if v == nil {
 		return time.Time{}
 	}
-	return v.nextChange
-}
-
-// Allows reports whether a certificate may be asked for: host, in normal form, is a DNS name with a dot that a row in
-// force names exactly. Wildcards route and never allow.
-func (v *View) Allows(host string) bool {
-	if v == nil {
-		return false
+	i, _ := slices.BinarySearch(v.times, v.at+1)
+	if i == len(v.times) {
+		return time.Time{}
 	}
-	_, found := slices.BinarySearch(v.hosts, host)
-	return found
+	return time.UnixMilli(v.times[i])
 }
 
-// Hosts returns every name that Allows, sorted. It must not be changed.
-func (v *View) Hosts() []string {
+// At returns the same rules as they are in force at another time.
+func (v *View) At(now time.Time) *View {
 	if v == nil {
 		return nil
 	}
-	return v.hosts
+	later := *v
+	later.at = now.UnixMilli()
+	return &later
+}
+
+// lookup returns what the view says of a place, and nothing where it says nothing.
+func (v *View) lookup(host, path string) string {
+	if v.base == nil {
+		return ""
+	}
+	hash := placeHash(v.base.seed, host, path)
+	if v.delta != nil {
+		if text, ok := v.delta.find(hash, host, path); ok {
+			return text
+		}
+	}
+	return v.base.find(hash, host, path)
+}
+
+// place returns what the view says of a place.
+func (v *View) place(host, path string) place {
+	if v == nil {
+		return place{}
+	}
+	return readPlace(v.lookup(host, path))
+}
+
+// all yields every key and its place.
+func (v *View) all(yield func(key, place string) bool) {
+	if v == nil || v.base == nil {
+		return
+	}
+	for key, text := range v.base.all {
+		if host, path := splitKey(key); v.delta != nil {
+			if _, changed := v.delta.find(placeHash(v.base.seed, host, path), host, path); changed {
+				continue
+			}
+		}
+		if !yield(key, text) {
+			return
+		}
+	}
+	for _, r := range v.delta.all {
+		if r.place != "" && !yield(r.key, r.place) {
+			return
+		}
+	}
+}
+
+// goodEntries returns a function that finds entries by the rows that they were made from. The view is searched once, when
+// that is asked for the first time.
+func (v *View) goodEntries() func(Ref) (key string, e entry, ok bool) {
+	type found struct {
+		key   string
+		entry entry
+	}
+	var known map[Ref]found
+	return func(ref Ref) (string, entry, bool) {
+		if known == nil {
+			known = map[Ref]found{}
+			for key, text := range v.all {
+				for _, e := range readEntries(readPlace(text).entries) {
+					known[e.ref()] = found{key, e}
+				}
+			}
+		}
+		f, ok := known[ref]
+		return f.key, f.entry, ok
+	}
+}
+
+// Allows reports whether a certificate may be asked for: host, in normal form, is a DNS name with a dot that an enabled
+// row names exactly. Wildcards route and never allow.
+func (v *View) Allows(host string) bool {
+	if v == nil || !isCertifiable(host) {
+		return false
+	}
+	return v.lookup(host, "") != ""
+}
+
+// Hosts yields every name that Allows, in no order.
+func (v *View) Hosts() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for key := range v.all {
+			if strings.IndexByte(key, '/') < 0 && isCertifiable(key) && !yield(key) {
+				return
+			}
+		}
+	}
 }
 
 // Upstreams returns the upstreams sorted by name. A pointer stays the same from view to view as long as the upstream
@@ -103,17 +203,10 @@ func (v *View) Upstreams() []*Upstream {
 }
 
 // Upstream returns an upstream by name.
-func (v *View) Upstream(name string) (*Upstream, bool) {
-	all := v.Upstreams()
-	i, found := slices.BinarySearchFunc(all, name, func(u *Upstream, name string) int {
-		switch {
-		case u.Name < name:
-			return -1
-		case u.Name > name:
-			return 1
-		}
-		return 0
-	})
+func (v *View) Upstream(name string) (*Upstream, bool) { return findUpstream(v.Upstreams(), name) }
+
+func findUpstream(all []*Upstream, name string) (*Upstream, bool) {
+	i, found := slices.BinarySearchFunc(all, name, func(u *Upstream, name string) int { return strings.Compare(u.Name, name) })
 	if !found {
 		return nil, false
 	}

@@ -2,7 +2,11 @@ package tlsbridge
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"log/slog"
+	"path"
+	"slices"
 	"time"
 
 	"github.com/caddyserver/certmagic"
@@ -55,17 +59,36 @@ func (c *Certificates) clean(ctx context.Context) {
 // Close stops what NewCertificates began, where Run was never called.
 func (c *Certificates) Close() { c.cache.Stop() }
 
-// Warm loads the stored certificates of names, so that the first visitors after a start do not wait for the disk, and
-// sees to it that they are renewed. Names without one are left for their first visitor.
-func (c *Certificates) Warm(ctx context.Context, names []string) {
-	for _, name := range names {
-		if !c.stored(name) || ctx.Err() != nil {
-			continue
-		}
-		if _, err := c.background.CacheManagedCertificate(ctx, name); err != nil {
-			c.options.Log.Warn("a stored certificate cannot be loaded", slog.String("name", name), slog.Any("error", err))
+// Warm loads the stored certificates of allowed names, so that the first visitors after a start do not wait for the disk,
+// and sees to it that they are renewed. Names without one are left for their first visitor.
+func (c *Certificates) Warm(ctx context.Context) {
+	for _, name := range c.storedNames(ctx) {
+		if c.options.Allowed(name) && ctx.Err() == nil {
+			c.warm(ctx, name)
 		}
 	}
+}
+
+func (c *Certificates) warm(ctx context.Context, name string) {
+	if _, err := c.background.CacheManagedCertificate(ctx, name); err != nil {
+		c.options.Log.Warn("a stored certificate cannot be loaded", slog.String("name", name), slog.Any("error", err))
+	}
+}
+
+// storedNames lists the names of all stored certificates: there may be many more names that are allowed.
+func (c *Certificates) storedNames(ctx context.Context) []string {
+	var names []string
+	for _, key := range c.issuerKeys {
+		folders, err := c.storage.List(ctx, certmagic.StorageKeys.CertsPrefix(key), false)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			c.options.Log.Warn("stored certificates cannot be listed", slog.Any("error", err))
+		}
+		for _, folder := range folders {
+			names = append(names, path.Base(folder))
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // Ready reports whether a certificate for name can be served: it is in memory or stored.
@@ -101,7 +124,7 @@ func (c *Certificates) Prepare(name string) {
 			c.options.Log.Debug("a certificate was not prepared", slog.String("name", name), slog.Any("error", err))
 			return
 		}
-		c.Warm(ctx, []string{name})
+		c.warm(ctx, name)
 	}()
 }
 

@@ -115,13 +115,12 @@ func (d *daemon) start(ctx context.Context, group *errgroup.Group) {
 			return nil
 		})
 	}
-	names := d.store.Load().Hosts()
-	d.certificates.Warm(ctx, names)
+	d.certificates.Warm(ctx)
 	for _, acceptor := range d.acceptors {
 		group.Go(func() error { return acceptor.Run(ctx) })
 	}
 	d.notifier.Ready(d.summary())
-	d.log.Info("ready", slog.String("version", version), slog.Int("hosts", len(names)), slog.Duration("after", time.Since(d.started)))
+	d.log.Info("ready", slog.String("version", version), slog.Int("hosts", d.store.Load().Counts().Hosts), slog.Duration("after", time.Since(d.started)))
 }
 
 // components lists what blocks in Run until its context ends. The accept loops come later, when all these run.

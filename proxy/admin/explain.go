@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"net"
@@ -37,7 +38,7 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) error {
 		answer.Sticky, answer.VisitorReturned = decision.Sticky, decision.Visitor.Returned
 	}
 	s.addOutcome(&answer, &decision)
-	s.addRows(&answer, &decision)
+	s.addRows(r.Context(), &answer, &decision)
 	warn(&answer, &request)
 	writeJSON(w, http.StatusOK, answer)
 	return nil
@@ -154,20 +155,13 @@ func (s *Server) addOutcome(answer *Explanation, decision *rules.Decision) {
 }
 
 // addRows adds the row that decided, as it is written. The rows are those of now; the decision was made a moment
-// ago, so a row may be gone.
-func (s *Server) addRows(answer *Explanation, decision *rules.Decision) {
-	rows := s.Store.Snapshot().Rows
-	for i := range rows.Rules {
-		if decision.RuleID != 0 && rows.Rules[i].ID == decision.RuleID {
-			row := rows.Rules[i]
-			answer.Rule = &row
-		}
+// ago, so a row may be gone, and where the database cannot be read the decision has to do.
+func (s *Server) addRows(ctx context.Context, answer *Explanation, decision *rules.Decision) {
+	if decision.RuleID != 0 {
+		answer.Rule, _ = s.Store.Rule(ctx, decision.RuleID)
 	}
-	for i := range rows.Redirects {
-		if decision.RedirectID != 0 && rows.Redirects[i].ID == decision.RedirectID {
-			row := rows.Redirects[i]
-			answer.Redirect = &row
-		}
+	if decision.RedirectID != 0 {
+		answer.Redirect, _ = s.Store.Redirect(ctx, decision.RedirectID)
 	}
 }
 

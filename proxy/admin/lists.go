@@ -7,16 +7,21 @@ import (
 	"cutover/rules"
 )
 
+// maxRows is how many rows a list may hold; an export has all.
+const maxRows = 10_000
+
 func (s *Server) listRules(w http.ResponseWriter, r *http.Request) error {
 	host, err := hostFilter(r)
 	if err != nil {
 		return err
 	}
+	rows, more, err := s.Store.Rules(r.Context(), host, maxRows)
+	if err != nil {
+		return err
+	}
 	snapshot := s.Store.Snapshot()
 	writeJSON(w, http.StatusOK, RuleList{
-		Default:  snapshot.Rows.Default,
-		Rules:    only(snapshot.Rows.Rules, func(row rules.Rule) bool { return host == "" || row.Host == host }),
-		Problems: problemsOf(snapshot.Problems, host, "rules", "meta"),
+		Default: snapshot.View.Default(), Rules: rows, More: more, Problems: problemsOf(snapshot.Problems, host, "rules", "meta"),
 	})
 	return nil
 }
@@ -26,23 +31,25 @@ func (s *Server) listRedirects(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	snapshot := s.Store.Snapshot()
-	writeJSON(w, http.StatusOK, RedirectList{
-		Redirects: only(snapshot.Rows.Redirects, func(row rules.Redirect) bool { return host == "" || row.Host == host }),
-		Problems:  problemsOf(snapshot.Problems, host, "redirects"),
-	})
+	rows, more, err := s.Store.Redirects(r.Context(), host, maxRows)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, RedirectList{Redirects: rows, More: more, Problems: problemsOf(s.Store.Snapshot().Problems, host, "redirects")})
 	return nil
 }
 
-func (s *Server) listUpstreams(w http.ResponseWriter, _ *http.Request) error {
-	snapshot := s.Store.Snapshot()
-	upstreams := only(snapshot.Rows.Upstreams, func(rules.Upstream) bool { return true })
+func (s *Server) listUpstreams(w http.ResponseWriter, r *http.Request) error {
+	upstreams, err := s.Store.Upstreams(r.Context())
+	if err != nil {
+		return err
+	}
 	for i := range upstreams {
 		if upstreams[i].Targets == nil {
 			upstreams[i].Targets = []rules.Target{} // [] in JSON
 		}
 	}
-	writeJSON(w, http.StatusOK, UpstreamList{Upstreams: upstreams, Problems: problemsOf(snapshot.Problems, "", "upstreams", "targets")})
+	writeJSON(w, http.StatusOK, UpstreamList{Upstreams: upstreams, Problems: problemsOf(s.Store.Snapshot().Problems, "", "upstreams", "targets")})
 	return nil
 }
 
@@ -51,11 +58,11 @@ func (s *Server) listHosts(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	snapshot := s.Store.Snapshot()
-	writeJSON(w, http.StatusOK, HostList{
-		Hosts:    only(snapshot.Rows.Hosts, func(row rules.Host) bool { return host == "" || row.Host == host }),
-		Problems: problemsOf(snapshot.Problems, host, "hosts"),
-	})
+	rows, more, err := s.Store.Hosts(r.Context(), host, maxRows)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, HostList{Hosts: rows, More: more, Problems: problemsOf(s.Store.Snapshot().Problems, host, "hosts")})
 	return nil
 }
 

@@ -13,13 +13,13 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) error {
 		Version: s.Version, PID: s.pid(), Running: s.Status != nil,
 		Store: s.Store.Health(),
 		Rules: RulesStatus{
-			Default: snapshot.Rows.Default, Counts: snapshot.View.Counts(),
+			Default: snapshot.View.Default(), Counts: snapshot.View.Counts(),
 			LoadedAt: snapshot.LoadedAt, LastEdit: snapshot.LastEdit, NextChange: snapshot.View.NextChange(),
 			ProblemsTotal: len(snapshot.Problems), Problems: first(snapshot.Problems),
 		},
 	}
 	s.addReadiness(&answer)
-	s.addParts(&answer, snapshot.Rows.Upstreams)
+	s.addParts(&answer, snapshot.View.Upstreams())
 	writeJSON(w, http.StatusOK, answer)
 	return nil
 }
@@ -37,7 +37,7 @@ func (s *Server) addReadiness(answer *Status) {
 }
 
 // addParts adds what the daemon knows; without a daemon, the upstreams are shown as the rows have them.
-func (s *Server) addParts(answer *Status, rows []rules.Upstream) {
+func (s *Server) addParts(answer *Status, rows []*rules.Upstream) {
 	if s.Status == nil {
 		answer.Upstreams = upstreamRows(rows)
 		return
@@ -58,7 +58,7 @@ func (s *Server) addParts(answer *Status, rows []rules.Upstream) {
 	}
 }
 
-func upstreamRows(rows []rules.Upstream) []UpstreamStatus {
+func upstreamRows(rows []*rules.Upstream) []UpstreamStatus {
 	shown := make([]UpstreamStatus, 0, len(rows))
 	for _, row := range first(rows) {
 		upstream := UpstreamStatus{Name: row.Name, Targets: make([]TargetStatus, 0, len(row.Targets))}

@@ -11,12 +11,14 @@ import (
 type RuleList struct {
 	Default  rules.Default   `json:"default"` // where requests go that nothing matches
 	Rules    []rules.Rule    `json:"rules"`
-	Problems []rules.Problem `json:"problems"` // of the rows in this list and of the default
+	More     bool            `json:"more,omitempty"` // there are more rows than a list may hold: export has all
+	Problems []rules.Problem `json:"problems"`       // of the rows in this list and of the default
 }
 
 // RedirectList is the answer to GET /v1/redirects.
 type RedirectList struct {
 	Redirects []rules.Redirect `json:"redirects"`
+	More      bool             `json:"more,omitempty"`
 	Problems  []rules.Problem  `json:"problems"`
 }
 
@@ -29,6 +31,7 @@ type UpstreamList struct {
 // HostList is the answer to GET /v1/hosts.
 type HostList struct {
 	Hosts    []rules.Host    `json:"hosts"`
+	More     bool            `json:"more,omitempty"`
 	Problems []rules.Problem `json:"problems"`
 }
 

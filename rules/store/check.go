@@ -34,7 +34,7 @@ func Check(ctx context.Context, dir string) (Report, error) {
 	path := filepath.Join(dir, File)
 	report, err := checkFileAt(ctx, path)
 	if err == nil && !report.Exists {
-		if rows, other := lastGoodRows(dir); other == nil && holdsDecisions(rows) {
+		if last, _, other := readSnapshot(dir); other == nil && holdsDecisions(last.view) {
 			err = errEmptied
 		}
 	}
@@ -77,10 +77,9 @@ func check(ctx context.Context, q queryer) (Report, error) {
 	if err := checkReader(ctx, q, generation); err != nil {
 		return Report{}, err
 	}
-	l, err := load(ctx, q)
+	l, err := load(ctx, q, nil, time.Now())
 	if err != nil {
 		return Report{}, err
 	}
-	view, problems := rules.Compile(l.rows, nil, time.Now())
-	return Report{Exists: true, Schema: generation, Counts: view.Counts(), Problems: problems}, nil
+	return Report{Exists: true, Schema: generation, Counts: l.view.Counts(), Problems: l.view.Problems()}, nil
 }

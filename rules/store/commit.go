@@ -18,10 +18,10 @@ func (o *owner) commit(ctx context.Context) {
 	if len(batch) == 0 {
 		return
 	}
-	var l loaded
+	var f followed
 	var answers []answer
 	err := writing(ctx, o.conn, func(q queryer) (err error) {
-		l, answers, err = o.applyBatch(ctx, q, batch)
+		f, answers, err = o.applyBatch(ctx, q, batch)
 		return err
 	})
 	if isBusy(err) {
@@ -33,12 +33,15 @@ func (o *owner) commit(ctx context.Context) {
 		o.answerFailed(batch, plainError(err))
 		return
 	}
-	last := o.publishView(l)
+	last := o.published()
+	o.show(f.loaded)
 	for i, r := range batch {
 		r.answer <- answers[i]
 	}
-	o.logChanges(ctx, last, l.seq)
-	o.recordProblems(ctx, o.Snapshot().Problems)
+	o.logProblems(last.view)
+	o.logChanges(last.mark, f)
+	o.recordProblems(ctx)
+	o.edited(last.mark)
 	if o.writeFail != nil {
 		o.writeFail = nil
 		o.report()
@@ -81,7 +84,7 @@ func (o *owner) answerFailed(batch []*request, err error) {
 
 // applyBatch makes each request's edits in a savepoint of its own, so that one that fails takes none with it, and
 // reads what will be in force. An error is the whole batch's.
-func (o *owner) applyBatch(ctx context.Context, q queryer, batch []*request) (loaded, []answer, error) {
+func (o *owner) applyBatch(ctx context.Context, q queryer, batch []*request) (followed, []answer, error) {
 	answers := make([]answer, len(batch))
 	for i, r := range batch {
 		if r.givenUp() { // while the write lock was waited for
@@ -89,24 +92,27 @@ func (o *owner) applyBatch(ctx context.Context, q queryer, batch []*request) (lo
 			continue
 		}
 		if _, err := q.ExecContext(ctx, "SAVEPOINT request"); err != nil {
-			return loaded{}, nil, err
+			return followed{}, nil, err
 		}
 		result, err := applyEdits(ctx, q, r)
 		answers[i] = answer{result, err}
 		if err != nil && !errors.As(err, new(*EditError)) {
-			return loaded{}, nil, err
+			return followed{}, nil, err
 		}
 		if err != nil || r.dryRun {
 			if _, err := q.ExecContext(ctx, "ROLLBACK TO request"); err != nil {
-				return loaded{}, nil, err
+				return followed{}, nil, err
 			}
 		}
 		if _, err := q.ExecContext(ctx, "RELEASE request"); err != nil {
-			return loaded{}, nil, err
+			return followed{}, nil, err
 		}
 	}
-	l, err := o.loadChecked(ctx, q)
-	return l, answers, err
+	if err := o.checkGeneration(ctx, q); err != nil {
+		return followed{}, nil, err
+	}
+	f, err := o.readOn(ctx, q, o.published())
+	return f, answers, err
 }
 
 // tryWriting finds out, after a write that failed, whether reading and writing work again.

@@ -1,35 +1,40 @@
 package store
 
 import (
-	"context"
-	"database/sql"
 	"log/slog"
+
+	"cutover/rules"
 )
 
-const maxLogged = 20 // changes that are logged one by one
+const maxLogged = 100 // lines for one publication: an import must not drown the log
 
-// logChanges says what changed since the rules that were in force before, whoever did it. What is in the journal is
-// there to be read; the log needs the first few and a number.
-func (s *Store) logChanges(ctx context.Context, last *Snapshot, seq int64) {
-	if last == nil || last.Seq == seq {
-		return
+// logChanges says what is in force since a mark.
+func (s *Store) logChanges(since mark, f followed) {
+	if since.seq > f.mark.seq {
+		s.options.log().Warn("the journal went back: a backup was restored", slog.Int64("from", since.seq), slog.Int64("to", f.mark.seq))
 	}
-	if seq < last.Seq {
-		s.options.log().Warn("the journal went back: a backup was restored", slog.Int64("from", last.Seq), slog.Int64("to", seq))
-		return
+	for i, c := range f.changes {
+		if i == maxLogged {
+			s.options.log().Info("more rules changed: see cutover history", slog.Int("changes", len(f.changes)-maxLogged))
+			return
+		}
+		host := c.host
+		if host == "" {
+			host = c.oldHost
+		}
+		s.options.log().Info("rules changed", slog.String("author", c.author), slog.String("op", c.op), slog.String("table", c.table),
+			slog.String("row", c.row), slog.String("host", host))
 	}
-	query := "SELECT author, tbl, row, op, coalesce(host, old_host, '') FROM changes WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
-	err := each(ctx, s.conn, query, func(rows *sql.Rows) error {
-		var author, table, row, op, host string
-		err := rows.Scan(&author, &table, &row, &op, &host)
-		s.options.log().Info("rules changed", slog.String("author", author), slog.String("op", op), slog.String("table", table),
-			slog.String("row", row), slog.String("host", host))
-		return err
-	}, last.Seq, seq, maxLogged)
-	if err != nil {
-		s.options.log().Debug("journal", slog.Any("error", err))
-	}
-	if more := seq - last.Seq - maxLogged; more > 0 {
-		s.options.log().Info("more rules changed", slog.Int64("changes", more))
+}
+
+// logProblems says what is wrong with the rules in force, and was not before.
+func (s *Store) logProblems(before *rules.View) {
+	for i, p := range s.Load().ProblemsSince(before) {
+		if i == maxLogged {
+			s.options.log().Warn("more rows are not served as they are written: see cutover status")
+			return
+		}
+		s.options.log().Warn("a row is not served as it is written", slog.String("table", p.Table), slog.String("row", p.Row),
+			slog.String("host", p.Host), slog.String("reason", p.Reason), slog.Bool("last good version serves", p.Serving))
 	}
 }

@@ -10,22 +10,40 @@ import (
 
 // loaded is what one read transaction saw.
 type loaded struct {
-	rows     rules.Rows
-	seq      int64
-	lastEdit time.Time
+	view *rules.View
+	mark mark
 }
 
-// load reads everything that decides requests. Columns are always named, so that a newer schema may add some.
-func load(ctx context.Context, q queryer) (loaded, error) {
-	var l loaded
-	for _, step := range []func(context.Context, queryer, *loaded) error{
-		loadMeta, loadUpstreams, loadTargets, loadHosts, loadRules, loadRedirects, loadJournal,
-	} {
-		if err := step(ctx, q, &l); err != nil {
-			return loaded{}, err
-		}
+// mark is a place in the journal: which change was the newest. The nonce tells it from another one of the same number,
+// which a database restored from a backup may have.
+type mark struct {
+	seq, nonce int64
+	at         time.Time
+}
+
+// load reads everything that decides requests. Rows that make no sense fall back on previous, which may be nil. Columns
+// are always named, so that a newer schema may add some.
+func load(ctx context.Context, q queryer, previous *rules.View, now time.Time) (loaded, error) {
+	setup, err := loadSetup(ctx, q, previous)
+	if err != nil {
+		return loaded{}, err
 	}
-	return l, nil
+	newest, err := readMark(ctx, q)
+	if err != nil {
+		return loaded{}, err
+	}
+	builder := rules.NewBuilder(setup, previous)
+	if err := loadHosts(ctx, q, builder); err != nil {
+		return loaded{}, err
+	}
+	if err := redirectBulk(builder).load(ctx, q); err != nil {
+		return loaded{}, err
+	}
+	if err := ruleBulk(builder).load(ctx, q); err != nil {
+		return loaded{}, err
+	}
+	view, err := builder.View(now)
+	return loaded{view, newest}, err
 }
 
 // each calls scan for every row of a query.
@@ -43,72 +61,76 @@ func each(ctx context.Context, q queryer, query string, scan func(*sql.Rows) err
 	return rows.Err()
 }
 
-func loadMeta(ctx context.Context, q queryer, l *loaded) error {
-	return each(ctx, q, "SELECT key, value FROM meta WHERE key IN ('lineage','default')", func(rows *sql.Rows) error {
+func loadSetup(ctx context.Context, q queryer, previous *rules.View) (setup rules.Setup, err error) {
+	if setup.Lineage, setup.Default, err = loadMeta(ctx, q); err != nil {
+		return setup, err
+	}
+	if setup.Lineage == "" {
+		setup.Lineage = previous.Lineage() // else every visitor would change sides
+	}
+	if setup.Upstreams, err = loadUpstreams(ctx, q); err != nil {
+		return setup, err
+	}
+	// The highest ids are near the number of rows, but after many deletions; a page holds some 60 rows at most.
+	const guess = `SELECT min(60*(SELECT page_count FROM pragma_page_count), coalesce((SELECT max(id) FROM rules),0)+coalesce((SELECT max(id) FROM redirects),0))`
+	return setup, q.QueryRowContext(ctx, guess).Scan(&setup.Expect)
+}
+
+func loadMeta(ctx context.Context, q queryer) (lineage string, fallback rules.Default, err error) {
+	err = each(ctx, q, "SELECT key, value FROM meta WHERE key IN ('lineage','default')", func(rows *sql.Rows) error {
 		var key, value string
 		err := rows.Scan(&key, &value)
 		if key == "lineage" {
-			l.rows.Lineage = value
+			lineage = value
 		} else {
-			l.rows.Default = rules.Default(value)
+			fallback = rules.Default(value)
 		}
 		return err
 	})
+	return lineage, fallback, err
 }
 
-func loadUpstreams(ctx context.Context, q queryer, l *loaded) error {
-	return each(ctx, q, "SELECT "+upstreamColumns+" FROM upstreams ORDER BY name", func(rows *sql.Rows) error {
+// loadUpstreams returns every upstream with its targets.
+func loadUpstreams(ctx context.Context, q queryer) ([]rules.Upstream, error) {
+	list := []rules.Upstream{}
+	place := map[string]int{}
+	err := each(ctx, q, "SELECT "+upstreamColumns+" FROM upstreams ORDER BY name", func(rows *sql.Rows) error {
 		u, err := scanUpstream(rows)
-		l.rows.Upstreams = append(l.rows.Upstreams, u)
+		place[u.Name] = len(list)
+		list = append(list, u)
 		return err
 	})
-}
-
-func loadTargets(ctx context.Context, q queryer, l *loaded) error {
-	place := map[string]int{}
-	for i, u := range l.rows.Upstreams {
-		place[u.Name] = i
+	if err != nil {
+		return nil, err
 	}
-	return each(ctx, q, "SELECT "+targetColumns+" FROM targets ORDER BY id", func(rows *sql.Rows) error {
+	return list, each(ctx, q, "SELECT "+targetColumns+" FROM targets ORDER BY id", func(rows *sql.Rows) error {
 		t, err := scanTarget(rows)
 		if i, ok := place[t.Upstream]; ok {
-			l.rows.Upstreams[i].Targets = append(l.rows.Upstreams[i].Targets, t)
+			list[i].Targets = append(list[i].Targets, t)
 		}
 		return err
 	})
 }
 
-func loadHosts(ctx context.Context, q queryer, l *loaded) error {
-	return each(ctx, q, "SELECT "+hostColumns+" FROM hosts ORDER BY host_key", func(rows *sql.Rows) error {
+func loadHosts(ctx context.Context, q queryer, builder *rules.Builder) error {
+	return each(ctx, q, "SELECT "+hostColumns+" FROM hosts", func(rows *sql.Rows) error {
 		h, err := scanHost(rows)
-		l.rows.Hosts = append(l.rows.Hosts, h)
+		if err == nil {
+			builder.AddHost(&h)
+		}
 		return err
 	})
 }
 
-func loadRules(ctx context.Context, q queryer, l *loaded) error {
-	return each(ctx, q, "SELECT "+ruleColumns+" FROM rules ORDER BY id", func(rows *sql.Rows) error {
-		r, err := scanRule(rows)
-		l.rows.Rules = append(l.rows.Rules, r)
-		return err
-	})
-}
-
-func loadRedirects(ctx context.Context, q queryer, l *loaded) error {
-	return each(ctx, q, "SELECT "+redirectColumns+" FROM redirects ORDER BY id", func(rows *sql.Rows) error {
-		r, err := scanRedirect(rows)
-		l.rows.Redirects = append(l.rows.Redirects, r)
-		return err
-	})
-}
-
-func loadJournal(ctx context.Context, q queryer, l *loaded) error {
-	return each(ctx, q, "SELECT seq, at FROM changes ORDER BY seq DESC LIMIT 1", func(rows *sql.Rows) error {
+// readMark returns the newest change; the zero mark if there is none.
+func readMark(ctx context.Context, q queryer) (m mark, err error) {
+	err = each(ctx, q, "SELECT seq, nonce, at FROM changes ORDER BY seq DESC LIMIT 1", func(rows *sql.Rows) error {
 		var at string
-		err := rows.Scan(&l.seq, &at)
-		l.lastEdit, _ = time.Parse(time.RFC3339, at) // for people only
+		err := rows.Scan(&m.seq, &m.nonce, &at)
+		m.at, _ = time.Parse(time.RFC3339, at) // for people only
 		return err
 	})
+	return m, err
 }
 
 // The columns of each table, in the order in which they are scanned. Constraints can be switched off, so a number that is

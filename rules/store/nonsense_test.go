@@ -187,8 +187,8 @@ func TestRefusedEditsSayWhyWithoutNoise(t *testing.T) {
 			t.Errorf("%v\n got %v\nwant %s", edit, err, want)
 		}
 	}
-	if rows := s.Snapshot().Rows; len(rows.Rules) > 0 {
-		t.Errorf("rows were made: %v", rows.Rules)
+	if rows, _, _ := s.Rules(t.Context(), "", 10); len(rows) > 0 {
+		t.Errorf("rows were made: %v", rows)
 	}
 }
 

@@ -10,9 +10,12 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	_ "github.com/mattn/go-sqlite3" // the driver "sqlite3"
+
+	"cutover/rules"
 )
 
 // Open takes the lock, opens the database (making it if it is missing), brings its schema up to date and loads the
@@ -37,15 +40,20 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	return s, nil
 }
 
-// openFirst opens the database and loads it. Where that cannot be done but the last good rules are at hand, those are
+// openFirst opens the database and loads it. Where that cannot be done but a snapshot is at hand, the rules in it are
 // served, and the owner tries again.
 func (s *Store) openFirst(ctx context.Context) error {
-	lastGood := s.readLastGood()
-	if lastGood != nil {
-		s.snapshot.Store(&Snapshot{View: lastGood, Rows: lastGood.Good(), LoadedAt: s.options.now()})
+	last, sound, err := readSnapshot(s.options.Dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.options.log().Warn("the snapshot of the rules cannot be used; they are read from the database", slog.Any("error", err))
 	}
-	err := s.openDatabase(ctx)
-	if err == nil || lastGood == nil || errors.Is(err, errNewer) || errors.Is(err, errForeign) {
+	if err == nil {
+		last.view = last.view.At(s.options.now())
+		s.show(last)
+		s.thawed = sound
+	}
+	err = s.openDatabase(ctx)
+	if err == nil || last.view == nil || errors.Is(err, errNewer) || errors.Is(err, errForeign) {
 		return err
 	}
 	s.noteProblem(err, true)
@@ -66,7 +74,7 @@ func (s *Store) openDatabase(ctx context.Context) error {
 		s.identity, err = identify(s.path)
 	}
 	if err == nil {
-		err = s.reload(ctx)
+		err = s.loadFirst(ctx)
 	}
 	if err == nil {
 		err = s.noteFile()
@@ -75,6 +83,27 @@ func (s *Store) openDatabase(ctx context.Context) error {
 		return errors.Join(plainError(err), s.closeDatabase())
 	}
 	return nil
+}
+
+// loadFirst follows the journal from the snapshot on, if that can be trusted; else it reads everything.
+func (s *Store) loadFirst(ctx context.Context) error {
+	if !s.thawed {
+		return s.reload(ctx)
+	}
+	return s.refresh(ctx, func(q queryer) (followed, error) { return s.readOn(ctx, q, s.published()) })
+}
+
+// hadRules reports whether anything that an operator decided is in force: then a database that is missing or empty is
+// no first start, but a loss.
+func (s *Store) hadRules() bool {
+	last := s.published().view
+	return last != nil && holdsDecisions(last)
+}
+
+func holdsDecisions(view *rules.View) bool {
+	targets := slices.ContainsFunc(view.Upstreams(), func(u *rules.Upstream) bool { return len(u.Targets) > 0 })
+	counts := view.Counts()
+	return targets || counts.Rules+counts.Redirects+counts.Hosts > 0
 }
 
 func (s *Store) connect(ctx context.Context) error {
@@ -86,8 +115,16 @@ func (s *Store) connect(ctx context.Context) error {
 		return err
 	}
 	s.db.SetMaxOpenConns(1)
-	s.conn, err = s.db.Conn(ctx)
-	return err
+	if s.conn, err = s.db.Conn(ctx); err != nil {
+		return err
+	}
+	reader, err := sql.Open("sqlite3", dataSource(s.path, "ro"))
+	if err != nil {
+		return err
+	}
+	reader.SetMaxOpenConns(2)
+	s.reader.Store(reader)
+	return nil
 }
 
 // closeDatabase closes what is open. If the path leads to another file by then, the log that stays behind belongs to the
@@ -102,6 +139,9 @@ func (s *Store) closeDatabase() error {
 		problems = append(problems, s.db.Close())
 	}
 	s.conn, s.db = nil, nil
+	if reader := s.reader.Swap(nil); reader != nil {
+		problems = append(problems, reader.Close())
+	}
 	if foreign {
 		s.moveLogAside()
 	}
@@ -148,7 +188,10 @@ func (s *Store) prepare(ctx context.Context) error {
 	}
 	deadline := time.Now().Add(busyPatience)
 	for {
-		err := migrate(ctx, s.conn, !s.hadRules(), s.options.log())
+		changed, err := migrate(ctx, s.conn, !s.hadRules(), s.options.log())
+		if changed {
+			s.thawed = false // there may be changes that the journal does not have
+		}
 		if !isBusy(err) || time.Now().After(deadline) {
 			return s.tolerate(ctx, err)
 		}

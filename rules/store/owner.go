@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"time"
-
-	"cutover/rules"
 )
 
 const (
@@ -19,7 +17,7 @@ const (
 // Run is the owner of the rules: it blocks until ctx ends. It must be called once.
 func (s *Store) Run(ctx context.Context) error {
 	defer close(s.ended)
-	o := owner{Store: s}
+	o := owner{Store: s, jobs: make(chan jobDone, 1)}
 	poll := time.NewTicker(s.options.pollInterval())
 	defer poll.Stop()
 	upkeep := time.NewTicker(checkpointEvery)
@@ -30,7 +28,7 @@ func (s *Store) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			o.refuse(errEnded)
-			s.saveLastGood()
+			o.end()
 			return nil
 		case r := <-s.requests:
 			o.waiting = append(o.waiting, r)
@@ -38,6 +36,8 @@ func (s *Store) Run(ctx context.Context) error {
 			o.commit(context.WithoutCancel(ctx)) // what has begun is finished; so with poll and upkeep
 		case <-poll.C:
 			o.poll(context.WithoutCancel(ctx))
+		case done := <-o.jobs:
+			o.jobEnded(context.WithoutCancel(ctx), done)
 		case <-upkeep.C:
 			o.upkeep(ctx)
 		}
@@ -54,10 +54,23 @@ type owner struct {
 	loadFail  error      // of the last load
 	writeFail error      // of the last write that was not an edit's own fault
 	retry     bool       // a failed load may be tried again
+
+	jobs     chan jobDone       // what a job found
+	stopJob  context.CancelFunc // of the job that runs; nil without one
+	verify   bool               // the tables have to be compared with what serves
+	verified time.Time          // when that was done last
+	dirty    time.Time          // since when the snapshot is out of date; zero if it is not
+	editedAt time.Time          // the last change
+	savedAt  mark               // of the snapshot
 }
 
 // begin takes over what Open found.
 func (o *owner) begin() {
+	o.verify = o.thawed
+	o.verified = o.options.now()
+	if !o.thawed {
+		o.dirty, o.editedAt = o.verified, o.verified
+	}
 	if o.conn == nil {
 		o.loadFail = &explained{errors.New(o.health.Load().Problem)}
 	}
@@ -92,12 +105,13 @@ func (o *owner) upkeep(ctx context.Context) {
 	}
 	ctx = context.WithoutCancel(ctx)
 	o.checkpoint(ctx)
-	o.saveLastGood()
 	o.tryWriting(ctx)
 	o.mend(ctx)
 	if o.unrecorded {
-		o.recordProblems(ctx, o.Snapshot().Problems)
+		o.recordProblems(ctx)
 	}
+	o.verify, o.thawed = o.verify || o.thawed, false
+	o.startJob()
 }
 
 // gather takes what else is queued, so that it shares one commit.
@@ -139,18 +153,46 @@ func (o *owner) poll(ctx context.Context) {
 	switch {
 	case err != nil:
 		o.loaded(err)
-	case o.loadFail != nil && o.retry, o.loadFail == nil && version != o.version:
+	case o.loadFail != nil && o.retry:
 		o.retry = false
 		o.loaded(o.reload(ctx))
+	case o.loadFail == nil && version != o.version:
+		o.loaded(o.followOthers(ctx))
 	}
 }
 
 // republish lets rules start and end at their time, whether the database can be read or not.
 func (s *Store) republish() {
 	last := s.Snapshot()
-	view, problems := rules.Compile(last.Rows, last.View, s.options.now())
-	last.View, last.Problems, last.LoadedAt = view, problems, s.options.now()
+	last.View = last.View.At(s.options.now())
 	s.snapshot.Store(&last)
+}
+
+// followOthers publishes what somebody else has committed. A commit that is not in the journal, and one of very many
+// changes, are found by a comparison with the tables in the background.
+func (o *owner) followOthers(ctx context.Context) error {
+	last := o.published()
+	err := o.refresh(ctx, func(q queryer) (followed, error) {
+		f, err := follow(ctx, q, loaded{last.view.At(o.options.now()), last.mark})
+		switch {
+		case errors.Is(err, errDiscontinued):
+			return o.readOn(ctx, q, last)
+		case err == nil && len(f.changes) == 0:
+			return f, touchTables(ctx, q)
+		}
+		return f, err
+	})
+	if errors.Is(err, errTooMany) {
+		o.verify, o.verified, err = true, time.Time{}, nil
+		o.version = 0 // look again when that is done
+		o.startJob()
+	}
+	if err == nil && o.published().mark == last.mark {
+		o.verify = true
+		o.startJob()
+	}
+	o.edited(last.mark)
+	return err
 }
 
 // lookAtFile makes a replaced file known, or that the right one is back.

@@ -9,9 +9,16 @@ import (
 	"cutover/rules"
 )
 
+const maxRecorded = 10_000
+
 // recordProblems writes what is wrong into rule_errors, for readers at the prompt. It is a help: failing is no fault.
-func (s *Store) recordProblems(ctx context.Context, problems []rules.Problem) {
-	s.unrecorded = false
+func (s *Store) recordProblems(ctx context.Context) {
+	problems := s.Snapshot().Problems
+	problems = problems[:min(len(problems), maxRecorded)]
+	if s.recorded && !s.unrecorded && slices.Equal(s.known, problems) {
+		return
+	}
+	s.unrecorded, s.recorded, s.known = false, true, problems
 	if s.readOnly.Load() || s.sameProblems(ctx, problems) {
 		return
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"slices"
 
 	"cutover/rules"
 )
@@ -14,72 +13,89 @@ func (s *Store) dataVersion(ctx context.Context) (version int64, err error) {
 	return version, err
 }
 
-// reload reads everything in one transaction and publishes it.
-func (s *Store) reload(ctx context.Context) error {
+var errNewerWriter = errors.New("a newer cutover has taken the database over; this one only reads it: use the newer one's command")
+
+// checkGeneration returns an error if this program must not read the database, and notes whether it may write.
+func (s *Store) checkGeneration(ctx context.Context, q queryer) error {
+	generation, err := schemaGeneration(ctx, q)
+	if err != nil {
+		return err
+	}
+	if err := checkReader(ctx, q, generation); err != nil {
+		return err
+	}
+	least, err := leastGeneration(ctx, q, "min_writer")
+	if err == nil {
+		s.readOnly.Store(least > rules.Schema)
+	}
+	return err
+}
+
+// refresh reads in one transaction with read, and publishes what that returns.
+func (s *Store) refresh(ctx context.Context, read func(queryer) (followed, error)) error {
 	version, err := s.dataVersion(ctx)
 	if err != nil {
 		return err
 	}
-	var l loaded
+	var f followed
 	err = reading(ctx, s.conn, func(q queryer) (err error) {
-		l, err = s.loadChecked(ctx, q)
+		if err = s.checkGeneration(ctx, q); err == nil {
+			f, err = read(q)
+		}
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	// What was committed between the look at the version and the read is loaded once more; nothing is missed.
+	// What was committed between the look at the version and the read is read once more; nothing is missed.
 	s.version = version
-	s.publish(ctx, l)
+	s.publish(ctx, f)
 	return nil
 }
 
-var errNewerWriter = errors.New("a newer cutover has taken the database over; this one only reads it: use the newer one's command")
-
-// loadChecked reads the rows, unless a newer program forbids it, and notes whether they may be written.
-func (s *Store) loadChecked(ctx context.Context, q queryer) (loaded, error) {
-	generation, err := schemaGeneration(ctx, q)
-	if err != nil {
-		return loaded{}, err
-	}
-	if err := checkReader(ctx, q, generation); err != nil {
-		return loaded{}, err
-	}
-	least, err := leastGeneration(ctx, q, "min_writer")
-	if err != nil {
-		return loaded{}, err
-	}
-	l, err := load(ctx, q)
-	if err == nil {
-		s.readOnly.Store(least > rules.Schema)
-	}
-	return l, err
+// reload reads everything and publishes it.
+func (s *Store) reload(ctx context.Context) error {
+	return s.refresh(ctx, func(q queryer) (followed, error) { return s.readAll(ctx, q) })
 }
 
-// publish makes rows the rules in force, all at once, and says what changed and what is wrong with them.
-func (s *Store) publish(ctx context.Context, l loaded) {
-	s.logChanges(ctx, s.publishView(l), l.seq)
-	s.recordProblems(ctx, s.Snapshot().Problems)
+func (s *Store) readAll(ctx context.Context, q queryer) (followed, error) {
+	l, err := load(ctx, q, s.published().view, s.options.now())
+	return followed{loaded: l}, err
 }
 
-// publishView makes rows the rules in force, and returns what was before; nil at first.
-func (s *Store) publishView(l loaded) *Snapshot {
+// readOn reads what has changed since l, or everything where that cannot be told.
+func (s *Store) readOn(ctx context.Context, q queryer, l loaded) (followed, error) {
+	l.view = l.view.At(s.options.now())
+	f, err := follow(ctx, q, l)
+	if errors.Is(err, errDiscontinued) || errors.Is(err, errTooMany) {
+		s.options.log().Info("the rules are read anew", slog.Any("because", err))
+		return s.readAll(ctx, q)
+	}
+	return f, err
+}
+
+// published returns what was published last; the zero value at first.
+func (s *Store) published() loaded {
 	last := s.snapshot.Load()
-	known := Snapshot{}
-	if last != nil {
-		known = *last
+	if last == nil {
+		return loaded{}
 	}
-	if l.rows.Lineage == "" {
-		l.rows.Lineage = known.Rows.Lineage // else every visitor would change sides
-	}
-	view, problems := rules.Compile(l.rows, known.View, s.options.now())
-	s.snapshot.Store(&Snapshot{View: view, Rows: l.rows, Problems: problems, LoadedAt: s.options.now(), LastEdit: l.lastEdit, Seq: l.seq})
-	for _, p := range problems {
-		if slices.Contains(known.Problems, p) {
-			continue // it was said
-		}
-		s.options.log().Warn("a row is not served as it is written", slog.String("table", p.Table), slog.String("row", p.Row),
-			slog.String("host", p.Host), slog.String("reason", p.Reason), slog.Bool("last good version serves", p.Serving))
-	}
-	return last
+	return loaded{last.View, mark{last.Seq, last.nonce, last.LastEdit}}
+}
+
+// publish makes a view the rules in force, all at once, and says what changed and what is wrong with them.
+func (s *Store) publish(ctx context.Context, f followed) {
+	last := s.published()
+	s.show(f.loaded)
+	s.logProblems(last.view)
+	s.logChanges(last.mark, f)
+	s.recordProblems(ctx)
+}
+
+// show makes a view the rules in force, all at once.
+func (s *Store) show(l loaded) {
+	s.snapshot.Store(&Snapshot{
+		View: l.view, Problems: l.view.Problems(), LoadedAt: s.options.now(),
+		LastEdit: l.mark.at, Seq: l.mark.seq, nonce: l.mark.nonce,
+	})
 }

@@ -72,7 +72,7 @@ func TestARestartWithoutTheDatabaseServesTheLastGoodRules(t *testing.T) {
 func TestWhoeverWantsNoRulesCanBeginAnew(t *testing.T) {
 	_, dir, stop := served(t)
 	stop()
-	for _, name := range []string{File, lastGoodFile} {
+	for _, name := range []string{File, snapshotFile} {
 		if err := os.Remove(filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}
@@ -198,23 +198,6 @@ func TestTheLogSaysWhatChangedAndOnlyThat(t *testing.T) {
 	}
 	if strings.Contains(log.String(), "level=ERROR") || strings.Contains(log.String(), "level=WARN") {
 		t.Errorf("a sound day is logged as a bad one:\n%s", log)
-	}
-}
-
-// What is committed while a load is under way belongs to the next one, and is logged by that.
-func TestTheLogSaysOnlyWhatIsInForce(t *testing.T) {
-	log := &journal{}
-	dir := t.TempDir()
-	s, err := Open(t.Context(), Options{Dir: dir, Log: log.logger()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.Close() })
-	mustSqlite(t, dir, "INSERT INTO rules(host) VALUES('a.test'),('b.test'),('c.test')")
-	before := s.Snapshot()
-	s.logChanges(t.Context(), &before, before.Seq+2)
-	if got := log.String(); !strings.Contains(got, "host=b.test") || strings.Contains(got, "host=c.test") {
-		t.Errorf("of the first two changes it says\n%s", got)
 	}
 }
 

@@ -28,16 +28,17 @@ var errForeign = errors.New("this is a database of some other program: move it a
 
 // errEmptied says that there were rules, and that they are gone with the database.
 var errEmptied = errors.New("rules.db is gone or empty, and there were rules: put a backup back in its place, it is taken at once; " +
-	"or, to begin with no rules, stop cutover, remove " + lastGoodFile + " beside it, and start")
+	"or, to begin with no rules, stop cutover, remove " + snapshotFile + " beside it, and start")
 
 // migrate brings the schema up to date in one transaction: it makes a new one in an empty file if mayMake says so, and
-// mends triggers and views that are missing or different. A newer schema is left alone.
-func migrate(ctx context.Context, conn *sql.Conn, mayMake bool, log *slog.Logger) error {
+// mends triggers and views that are missing or different. A newer schema is left alone. changed says that something had
+// to be done: then the journal may have holes.
+func migrate(ctx context.Context, conn *sql.Conn, mayMake bool, log *slog.Logger) (changed bool, err error) {
 	current, err := isCurrent(ctx, conn)
 	if err != nil || current {
-		return err
+		return false, err
 	}
-	return writing(ctx, conn, func(q queryer) error {
+	return true, writing(ctx, conn, func(q queryer) error {
 		generation, err := recognise(ctx, q)
 		if err != nil || generation > rules.Schema {
 			return errors.Join(err, checkReader(ctx, q, generation))
@@ -177,12 +178,14 @@ func (s *Store) mend(ctx context.Context) {
 	if err != nil || version == s.programs || s.readOnly.Load() {
 		return
 	}
-	if err := migrate(ctx, s.conn, false, s.options.log()); err != nil {
+	changed, err := migrate(ctx, s.conn, false, s.options.log())
+	if err != nil {
 		s.options.log().Debug("triggers and views", slog.Any("error", err))
 		return // the next upkeep tries again
 	}
 	// What mending itself changed is looked at once more.
 	s.programs = version
+	s.thawed = s.thawed || changed
 }
 
 // expectedPrograms asks SQLite itself how it stores our triggers and views.

@@ -91,7 +91,7 @@ func TestViewsOfOperatorsAreTheirOwn(t *testing.T) {
 
 func TestADatabaseMadeFromADumpIsOurs(t *testing.T) {
 	s, dir, stop := served(t)
-	lineage := s.Snapshot().Rows.Lineage
+	lineage := s.Load().Lineage()
 	dump := mustSqlite(t, dir, ".dump")
 	stop()
 	file := filepath.Join(t.TempDir(), "dump.sql")
@@ -104,7 +104,7 @@ func TestADatabaseMadeFromADumpIsOurs(t *testing.T) {
 		t.Errorf("the check says %v", err)
 	}
 	s, _ = start(t, other)
-	if version(s, "a.test") != rules.V2 || s.Snapshot().Rows.Lineage != lineage {
+	if version(s, "a.test") != rules.V2 || s.Load().Lineage() != lineage {
 		t.Error("the rules did not come along")
 	}
 	if got := mustSqlite(t, other, "PRAGMA user_version; PRAGMA application_id"); got != "1\n1129665615" {

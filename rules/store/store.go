@@ -54,11 +54,11 @@ func (o Options) now() time.Time {
 // Snapshot is what was published last.
 type Snapshot struct {
 	View     *rules.View
-	Rows     rules.Rows      // as they stand in the tables, bad and disabled ones included
 	Problems []rules.Problem // why rows are not served as they are written
 	LoadedAt time.Time
 	LastEdit time.Time // of the newest change in the journal; zero without one
 	Seq      int64     // of that change
+	nonce    int64     // of that change
 }
 
 // Store owns the rules. Its methods may be called by any number of goroutines.
@@ -69,11 +69,16 @@ type Store struct {
 	db       *sql.DB
 	conn     *sql.Conn // the one connection, used by the owner alone once Run has begun; nil while the file cannot be opened
 	identity identity
-	saved    *rules.View // what the last good rules were written from; the owner's alone
-	version  int64       // PRAGMA data_version at the last load; the owner's alone
-	programs int64       // PRAGMA schema_version when triggers and views were last looked at; the owner's alone
+	reader   atomic.Pointer[sql.DB] // for reading beside the owner; nil while the file cannot be opened
+	version  int64                  // PRAGMA data_version at the last load; the owner's alone
+	programs int64                  // PRAGMA schema_version when triggers and views were last looked at; the owner's alone
 
-	unrecorded bool // rule_errors is not up to date; the owner's alone
+	// What rule_errors says; the owner's alone.
+	known      []rules.Problem
+	recorded   bool // known is known
+	unrecorded bool // and could not be written
+
+	thawed bool // what was published first came from the snapshot: it has to be compared with the tables
 
 	requests chan *request
 	ended    chan struct{} // closed when Run returns

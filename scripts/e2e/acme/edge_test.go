@@ -99,7 +99,7 @@ func (e *edge) run(t *testing.T) {
 	handshaker := &tlsbridge.Handshaker{Config: e.certificates.TLSConfig(), Sinks: map[string]tlsbridge.Sink{"": plain, "http/1.1": plain}}
 	web := &tlsbridge.Acceptor{Listener: e.web, Handle: plain.ServeConn}
 	secure := &tlsbridge.Acceptor{Listener: e.secure, Handle: handshaker.Handle}
-	e.certificates.Warm(ctx, []string{"shop.test", "other.test"})
+	e.certificates.Warm(ctx)
 	for _, run := range []func(context.Context) error{web.Run, secure.Run, e.certificates.Run} {
 		running.Go(func() {
 			if err := run(ctx); err != nil {

@@ -1,0 +1,229 @@
+package rules
+
+import (
+	"slices"
+	"time"
+)
+
+// Setup is what a Builder has to know before the first rule.
+type Setup struct {
+	Lineage   string
+	Default   Default
+	Upstreams []Upstream
+	Expect    int // how many rows will come, about; it only saves time
+}
+
+// Builder makes a View from all rows, one by one. It keeps them as bytes, so that a million need little memory.
+type Builder struct {
+	compiler
+	view   *View
+	seed   uint64
+	keys   []byte
+	places []builderPlace
+	slots  []uint32 // by hash: a place's number plus one
+	items  []builderItem
+	bytes  []byte // the entries
+	hosts  int
+	last   uint32 // the whole host that was asked for last
+}
+
+// builderPlace is a place on the way.
+type builderPlace struct {
+	hash       uint64
+	key        uint64 // where it begins in keys
+	keySize    uint32
+	head, tail uint32 // its entries: numbers of items plus one
+	whole      place
+}
+
+// builderItem is an entry on the way; next is the number of the place's next one plus one.
+type builderItem struct {
+	start      uint64
+	size, next uint32
+}
+
+// NewBuilder returns a Builder. A row that makes no sense falls back on previous's good version of the same row; previous
+// may be nil, and one of another lineage counts as nil: there, ids mean other rows.
+func NewBuilder(setup Setup, previous *View) *Builder {
+	if previous != nil && previous.lineage != setup.Lineage {
+		previous = nil
+	}
+	b := &Builder{seed: seedOf(setup.Lineage), view: &View{lineage: setup.Lineage}}
+	b.compiler = compiler{previous: previous, problems: problemSet{}, homes: map[Ref]string{}, lastGood: previous.goodEntries()}
+	if previous != nil {
+		b.names.names = previous.names
+	}
+	b.view.fallback = b.fallback(setup.Default)
+	b.setUpstreams(setup.Upstreams)
+	b.slots = make([]uint32, max(64, setup.Expect*3/2))
+	b.places = make([]builderPlace, 0, setup.Expect)
+	b.items = make([]builderItem, 0, setup.Expect)
+	return b
+}
+
+func seedOf(lineage string) uint64 { return hashText(hashSecret0, lineage) }
+
+// AddHost adds a row of hosts.
+func (b *Builder) AddHost(row *Host) {
+	host, p, ok := b.host(row, b.previous.place(row.Host, ""))
+	if !ok {
+		return
+	}
+	whole := &b.places[b.place(host, "")].whole
+	whole.policy, whole.https, whole.hsts = p.policy, p.https, p.hsts
+}
+
+// AddRedirect adds a row of redirects. The strings of row are not kept.
+func (b *Builder) AddRedirect(row *Redirect) {
+	if p, ok := b.redirect(row); ok {
+		b.add(p)
+	}
+}
+
+// AddRule adds a row of rules. The strings of row are not kept.
+func (b *Builder) AddRule(row *Rule) {
+	if p, ok := b.rule(row); ok {
+		b.add(p)
+	}
+}
+
+func (b *Builder) add(p placed) {
+	start := len(b.bytes)
+	b.bytes = p.entry.append(b.bytes)
+	b.items = append(b.items, builderItem{start: uint64(start), size: uint32(len(b.bytes) - start)})
+	item := uint32(len(b.items))
+	to := &b.places[b.place(p.host, p.path)]
+	if to.tail == 0 {
+		to.head = item
+	} else {
+		b.items[to.tail-1].next = item
+	}
+	to.tail = item
+	b.view.count(&p.entry, 1)
+	b.view.times = appendTimes(b.view.times, &p.entry)
+}
+
+// place returns the number of a place, which is made if it is new.
+func (b *Builder) place(host, path string) uint32 {
+	hash := placeHash(b.seed, host, path)
+	slot := b.slot(hash, host, path)
+	if b.slots[slot] != 0 {
+		return b.slots[slot] - 1
+	}
+	b.places = append(b.places, builderPlace{hash: hash, key: uint64(len(b.keys)), keySize: uint32(len(host) + len(path))})
+	b.keys = append(append(b.keys, host...), path...)
+	n := uint32(len(b.places))
+	b.slots[slot] = n
+	if len(b.places)*3 > len(b.slots)*2 {
+		b.grow()
+	}
+	if path == "" {
+		b.hosts += isExactHost(host)
+		return n - 1
+	}
+	whole := &b.places[b.whole(host)].whole
+	whole.deep, whole.longest = whole.deep+1, max(whole.longest, uint64(len(path)))
+	return n - 1
+}
+
+// whole is place(host, "") with a memory: the paths of a host mostly come one after the other.
+func (b *Builder) whole(host string) uint32 {
+	if int(b.last) >= len(b.places) || b.keyOf(&b.places[b.last]) != host {
+		b.last = b.place(host, "")
+	}
+	return b.last
+}
+
+// slot returns where a place is, or would be.
+func (b *Builder) slot(hash uint64, host, path string) uint64 {
+	n := uint64(len(b.slots))
+	for i := hash % n; ; i = (i + 1) % n {
+		if b.slots[i] == 0 {
+			return i
+		}
+		p := &b.places[b.slots[i]-1]
+		if p.hash != hash || int(p.keySize) != len(host)+len(path) {
+			continue
+		}
+		if key := b.keyOf(p); key[:len(host)] == host && key[len(host):] == path {
+			return i
+		}
+	}
+}
+
+func (b *Builder) grow() {
+	b.slots = make([]uint32, 2*len(b.slots))
+	n := uint64(len(b.slots))
+	for k := range b.places {
+		i := b.places[k].hash % n
+		for b.slots[i] != 0 {
+			i = (i + 1) % n
+		}
+		b.slots[i] = uint32(k + 1)
+	}
+}
+
+// keyOf returns a place's key; it is valid until the next place is made.
+func (b *Builder) keyOf(p *builderPlace) string {
+	return asString(b.keys[p.key : p.key+uint64(p.keySize)])
+}
+
+// View returns the view of all rows that were added; now decides which have started and ended. The Builder must not be
+// used any more.
+func (b *Builder) View(now time.Time) (*View, error) {
+	out := newTableBuilder(b.seed, len(b.places), len(b.keys)+len(b.bytes)+6*len(b.places))
+	for i := range b.places {
+		p := &b.places[i]
+		p.whole.entries = b.entries(p)
+		out.add(p.hash, b.keyOf(p), p.whole.append)
+	}
+	base, err := out.table()
+	if err != nil {
+		return nil, err
+	}
+	v := b.view
+	v.base, v.at, v.names = base, now.UnixMilli(), b.names.names
+	v.upstreams, v.problems, v.homes = b.upstreams, b.problems, b.homes
+	v.counts.Hosts, v.counts.Upstreams = b.hosts, len(b.upstreams)
+	slices.Sort(v.times)
+	v.times = slices.Compact(v.times)
+	return v, nil
+}
+
+// entries returns the bytes of a place's entries, in the order in which they are asked.
+func (b *Builder) entries(p *builderPlace) string {
+	if p.head == 0 {
+		return ""
+	}
+	if p.head == p.tail {
+		return b.itemText(p.head)
+	}
+	var list []entry
+	for item := p.head; item != 0; item = b.items[item-1].next {
+		list = append(list, readEntries(b.itemText(item))...)
+	}
+	return asString(appendEntries(nil, list))
+}
+
+func (b *Builder) itemText(item uint32) string {
+	it := &b.items[item-1]
+	return asString(b.bytes[it.start : it.start+uint64(it.size)])
+}
+
+// isExactHost returns 1 for the name of a host as places have it, 0 for a wildcard.
+func isExactHost(host string) int {
+	if host == "*" || (host != "" && host[0] == '.') {
+		return 0
+	}
+	return 1
+}
+
+// appendTimes adds when an entry starts and ends.
+func appendTimes(times []int64, e *entry) []int64 {
+	for _, at := range [2]int64{e.starts, e.ends} {
+		if at != 0 {
+			times = append(times, at)
+		}
+	}
+	return times
+}
