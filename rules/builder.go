@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"math/bits"
 	"slices"
 	"time"
 )
@@ -20,7 +21,8 @@ type Builder struct {
 	seed   uint64
 	keys   []byte
 	places []builderPlace
-	slots  []uint32 // by hash: a place's number plus one
+	slots  []uint64 // by hash: the upper half of the hash, and a place's number plus one
+	wholes []place  // of hosts that have more than entries
 	items  []builderItem
 	bytes  []byte // the entries
 	hosts  int
@@ -33,7 +35,7 @@ type builderPlace struct {
 	key        uint64 // where it begins in keys
 	keySize    uint32
 	head, tail uint32 // its entries: numbers of items plus one
-	whole      place
+	whole      uint32 // a number in wholes plus one
 }
 
 // builderItem is an entry on the way; next is the number of the place's next one plus one.
@@ -55,7 +57,7 @@ func NewBuilder(setup Setup, previous *View) *Builder {
 	}
 	b.view.fallback = b.fallback(setup.Default)
 	b.setUpstreams(setup.Upstreams)
-	b.slots = make([]uint32, max(64, setup.Expect*3/2))
+	b.slots = make([]uint64, max(64, setup.Expect*3/2))
 	b.places = make([]builderPlace, 0, setup.Expect)
 	b.items = make([]builderItem, 0, setup.Expect)
 	return b
@@ -69,7 +71,7 @@ func (b *Builder) AddHost(row *Host) {
 	if !ok {
 		return
 	}
-	whole := &b.places[b.place(host, "")].whole
+	whole := b.whole(b.place(host, ""))
 	whole.policy, whole.https, whole.hsts = p.policy, p.https, p.hsts
 }
 
@@ -107,13 +109,13 @@ func (b *Builder) add(p placed) {
 func (b *Builder) place(host, path string) uint32 {
 	hash := placeHash(b.seed, host, path)
 	slot := b.slot(hash, host, path)
-	if b.slots[slot] != 0 {
-		return b.slots[slot] - 1
+	if n := uint32(b.slots[slot]); n != 0 {
+		return n - 1
 	}
 	b.places = append(b.places, builderPlace{hash: hash, key: uint64(len(b.keys)), keySize: uint32(len(host) + len(path))})
 	b.keys = append(append(b.keys, host...), path...)
 	n := uint32(len(b.places))
-	b.slots[slot] = n
+	b.slots[slot] = hash&slotTag | uint64(n)
 	if len(b.places)*3 > len(b.slots)*2 {
 		b.grow()
 	}
@@ -121,45 +123,68 @@ func (b *Builder) place(host, path string) uint32 {
 		b.hosts += isExactHost(host)
 		return n - 1
 	}
-	whole := &b.places[b.whole(host)].whole
+	whole := b.whole(b.hostOf(host))
 	whole.deep, whole.longest = whole.deep+1, max(whole.longest, uint64(len(path)))
 	return n - 1
 }
 
-// whole is place(host, "") with a memory: the paths of a host mostly come one after the other.
-func (b *Builder) whole(host string) uint32 {
+const slotTag = 0xffffffff << 32
+
+// hostOf is place(host, "") with a memory: the paths of a host mostly come one after the other.
+func (b *Builder) hostOf(host string) uint32 {
 	if int(b.last) >= len(b.places) || b.keyOf(&b.places[b.last]) != host {
 		b.last = b.place(host, "")
 	}
 	return b.last
 }
 
+// whole returns what a host has beside entries; it is valid until the next one is asked for.
+func (b *Builder) whole(n uint32) *place {
+	p := &b.places[n]
+	if p.whole == 0 {
+		b.wholes = append(b.wholes, place{})
+		p.whole = uint32(len(b.wholes))
+	}
+	return &b.wholes[p.whole-1]
+}
+
 // slot returns where a place is, or would be.
 func (b *Builder) slot(hash uint64, host, path string) uint64 {
 	n := uint64(len(b.slots))
-	for i := hash % n; ; i = (i + 1) % n {
-		if b.slots[i] == 0 {
-			return i
-		}
-		p := &b.places[b.slots[i]-1]
-		if p.hash != hash || int(p.keySize) != len(host)+len(path) {
+	i, _ := bits.Mul64(hash, n)
+	for ; b.slots[i] != 0; i = next(i, n) {
+		if b.slots[i]&slotTag != hash&slotTag {
 			continue
 		}
-		if key := b.keyOf(p); key[:len(host)] == host && key[len(host):] == path {
-			return i
+		key := b.keyOf(&b.places[uint32(b.slots[i])-1])
+		if len(key) == len(host)+len(path) && key[:len(host)] == host && key[len(host):] == path {
+			break
 		}
 	}
+	return i
+}
+
+// next returns the slot after i, of n in a ring.
+func next(i, n uint64) uint64 {
+	if i++; i == n {
+		return 0
+	}
+	return i
 }
 
 func (b *Builder) grow() {
-	b.slots = make([]uint32, 2*len(b.slots))
+	old := b.slots
+	b.slots = make([]uint64, 2*len(old))
 	n := uint64(len(b.slots))
-	for k := range b.places {
-		i := b.places[k].hash % n
-		for b.slots[i] != 0 {
-			i = (i + 1) % n
+	for _, slot := range old {
+		if slot == 0 {
+			continue
 		}
-		b.slots[i] = uint32(k + 1)
+		i, _ := bits.Mul64(b.places[uint32(slot)-1].hash, n)
+		for b.slots[i] != 0 {
+			i = next(i, n)
+		}
+		b.slots[i] = slot
 	}
 }
 
@@ -174,8 +199,12 @@ func (b *Builder) View(now time.Time) (*View, error) {
 	out := newTableBuilder(b.seed, len(b.places), len(b.keys)+len(b.bytes)+6*len(b.places))
 	for i := range b.places {
 		p := &b.places[i]
-		p.whole.entries = b.entries(p)
-		out.add(p.hash, b.keyOf(p), p.whole.append)
+		var whole place
+		if p.whole != 0 {
+			whole = b.wholes[p.whole-1]
+		}
+		whole.entries = b.entries(p)
+		out.add(p.hash, b.keyOf(p), whole.append)
 	}
 	base, err := out.table()
 	if err != nil {

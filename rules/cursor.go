@@ -25,10 +25,21 @@ func (c *cursor) byte() byte {
 }
 
 func (c *cursor) uint() uint64 {
-	if len(c.rest) > 0 && c.rest[0] < 0x80 { // most are small
-		v := uint64(c.rest[0])
-		c.rest = c.rest[1:]
-		return v
+	if s := c.rest; len(s) > 0 && s[0] < 0x80 { // most are small
+		c.rest = s[1:]
+		return uint64(s[0])
+	}
+	return c.longUint()
+}
+
+func (c *cursor) longUint() uint64 {
+	if s := c.rest; len(s) > 3 && s[2] < 0x80 { // as most ids are
+		if s[1] < 0x80 {
+			c.rest = s[2:]
+			return uint64(s[0]&0x7f) | uint64(s[1])<<7
+		}
+		c.rest = s[3:]
+		return uint64(s[0]&0x7f) | uint64(s[1]&0x7f)<<7 | uint64(s[2])<<14
 	}
 	var v uint64
 	for i := 0; i < len(c.rest) && i < binary.MaxVarintLen64; i++ {

@@ -74,10 +74,11 @@ func (e *entry) append(b []byte) []byte {
 	return appendFloat(b, e.percent)
 }
 
-// read reads what append wrote, over what the entry was.
+// read reads what append wrote, over what the entry was. Of a rule, it leaves alone what only redirects have.
 func (e *entry) read(c *cursor) {
 	first := c.byte()
-	*e = entry{redirect: first&entryRedirect != 0, exact: first&entryExact != 0, stale: first&entryStale != 0, id: c.int()}
+	e.redirect, e.exact, e.stale = first&entryRedirect != 0, first&entryExact != 0, first&entryStale != 0
+	e.id, e.conditions, e.starts, e.ends = c.int(), "", 0, 0
 	if first&entryConditions != 0 {
 		e.conditions = c.text()
 	}

@@ -14,7 +14,8 @@ func (v *View) Match(r *Request) Decision {
 		return d
 	}
 	path := normalizePath(r.Path)
-	whole := v.place(r.Host, "")
+	var whole place
+	whole.read(v.lookup(r.Host, ""))
 	if whole.policy {
 		d.HSTS = whole.hsts
 		if whole.https {
@@ -46,12 +47,14 @@ func (v *View) find(m *match, whole *place, r *Request, path string, asked *bool
 		return true
 	}
 	if dot := strings.IndexByte(r.Host, '.'); dot >= 0 {
-		parent := v.place(r.Host[dot:], "")
+		var parent place
+		parent.read(v.lookup(r.Host[dot:], ""))
 		if v.findIn(m, r.Host[dot:], &parent, r, path, asked) {
 			return true
 		}
 	}
-	everywhere := v.place("*", "")
+	var everywhere place
+	everywhere.read(v.lookup("*", ""))
 	return v.findIn(m, "*", &everywhere, r, path, asked)
 }
 
@@ -62,7 +65,9 @@ func (v *View) findIn(m *match, host string, whole *place, r *Request, path stri
 			if end > int(whole.longest) {
 				continue
 			}
-			if v.firstInForce(m, v.place(host, path[:end]).entries, end == len(path), r, asked) {
+			var at place
+			at.read(v.lookup(host, path[:end]))
+			if v.firstInForce(m, at.entries, end == len(path), r, asked) {
 				m.prefix = end
 				return true
 			}

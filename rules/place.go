@@ -62,10 +62,14 @@ func (p *place) append(b []byte) []byte {
 	return append(b, p.entries...)
 }
 
-// readPlace reads what append wrote; it shares its memory. No text is an empty place.
-func readPlace(text string) (p place) {
+// read reads what append wrote into an empty place; it shares its memory. No text is an empty place.
+func (p *place) read(text string) {
 	if text == "" {
-		return p
+		return
+	}
+	if text[0] == 0 { // most have entries only
+		p.entries = text[1:]
+		return
 	}
 	c := cursor{rest: text}
 	first := c.byte()
@@ -77,5 +81,9 @@ func readPlace(text string) (p place) {
 		p.deep, p.longest = c.uint(), c.uint()
 	}
 	p.entries = c.rest
+}
+
+func readPlace(text string) (p place) {
+	p.read(text)
 	return p
 }

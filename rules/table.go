@@ -44,9 +44,7 @@ func (t *table) find(hash uint64, host, path string) string {
 				return found
 			}
 		}
-		if i++; i == n {
-			i = 0
-		}
+		i = next(i, n)
 	}
 	return ""
 }
@@ -56,7 +54,24 @@ func (t *table) at(offset uint64, host, path string) (string, bool) {
 	if offset >= uint64(len(t.records)) {
 		return "", false
 	}
-	c := cursor{rest: t.records[offset:]}
+	record := t.records[offset:]
+	size := len(host) + len(path)
+	if size >= 0x80 || len(record) < size+2 || record[size+1] >= 0x80 {
+		return longRecord(record, host, path)
+	}
+	// Both lengths are one byte each.
+	key, rest := record[1:size+1], record[size+2:]
+	if int(record[0]) != size || key[:len(host)] != host || key[len(host):] != path {
+		return "", false
+	}
+	if n := int(record[size+1]); n <= len(rest) {
+		return rest[:n], true
+	}
+	return "", false
+}
+
+func longRecord(record, host, path string) (string, bool) {
+	c := cursor{rest: record}
 	key := c.text()
 	if len(key) != len(host)+len(path) || key[:len(host)] != host || key[len(host):] != path {
 		return "", false
@@ -121,9 +136,7 @@ func (b *tableBuilder) table() (*table, error) {
 	for k, hash := range b.hashes {
 		i, _ := bits.Mul64(hash, n)
 		for binary.LittleEndian.Uint64(slots[i*slotSize:]) != 0 {
-			if i++; i == n {
-				i = 0
-			}
+			i = next(i, n)
 		}
 		binary.LittleEndian.PutUint64(slots[i*slotSize:], hash<<offsetBits|(b.starts[k]+1))
 	}

@@ -157,10 +157,21 @@ func validatePath(path string) error {
 }
 
 func validateName(name string) error {
-	if name == "" || len(name) > 63 || strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != "" {
+	if name == "" || len(name) > 63 || !isName(name) {
 		return errors.New("the name of an upstream may hold only letters, digits, . _ and -, at most 63 of them")
 	}
 	return nil
+}
+
+func isName(text string) bool {
+	for i := range len(text) {
+		switch c := text[i]; {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '.', c == '_', c == '-':
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 func validateTargetURL(text string) error {
