@@ -114,7 +114,7 @@ func (o *owner) gather() {
 
 func (o *owner) refuse(err error) {
 	for _, r := range o.waiting {
-		r.answer <- answer{err: err}
+		r.answer <- err
 	}
 	o.waiting = nil
 }
