@@ -128,12 +128,22 @@ func (r RowChange) decoded(before, after sql.NullString) (RowChange, error) {
 	return r, errors.Join(problems[:]...)
 }
 
-// readAside reads through a connection of its own that can write nothing.
+// readAside reads one state of the database through a connection of its own.
 func (s *Store) readAside(ctx context.Context, work func(queryer) error) error {
+	return s.withReader(ctx, func(conn *sql.Conn) error {
+		if _, err := conn.ExecContext(ctx, "PRAGMA query_only=1"); err != nil {
+			return err
+		}
+		return reading(ctx, conn, work)
+	})
+}
+
+// withReader hands out a connection of its own that can write nothing into the database.
+func (s *Store) withReader(ctx context.Context, work func(*sql.Conn) error) error {
 	if s.Health().Problem == errReplaced.Error() {
 		return errReplaced // the log beside the file belongs to another one
 	}
-	db, err := sql.Open("sqlite3", dataSource(s.path, "ro")+"&_query_only=true")
+	db, err := sql.Open("sqlite3", dataSource(s.path, "ro"))
 	if err != nil {
 		return err
 	}
@@ -143,5 +153,5 @@ func (s *Store) readAside(ctx context.Context, work func(queryer) error) error {
 		return err
 	}
 	defer func() { _ = conn.Close() }()
-	return reading(ctx, conn, work)
+	return work(conn)
 }

@@ -27,7 +27,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	s := &Store{
 		options: o, path: filepath.Join(o.Dir, File), lock: lock,
-		requests: make(chan *request), ended: make(chan struct{}),
+		requests: make(chan *request), backup: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
 	s.health.Store(&Health{})
 	s.beat.Store(s.options.now().UnixNano())

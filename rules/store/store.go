@@ -28,6 +28,8 @@ type Options struct {
 	Log          *slog.Logger     // nil discards
 	PollInterval time.Duration    // how often to look for edits from outside; 0 means 5 ms
 	Now          func() time.Time // nil means time.Now
+	KeepChanges  int              // how many changes the journal keeps at most; 0 means a million
+	KeepFor      time.Duration    // how long it keeps them at most; 0 means 365 days
 }
 
 func (o Options) pollInterval() time.Duration {
@@ -76,6 +78,7 @@ type Store struct {
 	unrecorded bool // rule_errors is not up to date; the owner's alone
 
 	requests chan *request
+	backup   chan struct{} // holds one while a backup is made
 	ended    chan struct{} // closed when Run returns
 	beat     atomic.Int64  // when the owner last came round, in Unix nanoseconds
 
