@@ -61,7 +61,7 @@ func (o *owner) waitForLock(cause error) {
 			kept = append(kept, r)
 			continue
 		}
-		o.writeFail = &explained{fmt.Errorf("the database is locked%s; end its transaction with COMMIT or ROLLBACK, then try again: %w", lockHolder(o.path), cause)}
+		o.writeFail = &explained{fmt.Errorf("%w%s; end its transaction with COMMIT or ROLLBACK, then try again: %w", ErrBusy, lockHolder(o.path), cause)}
 		r.answer <- o.writeFail
 	}
 	if len(kept) < len(o.waiting) {
