@@ -17,16 +17,6 @@ func history(t *testing.T, s *Store, f Filter) []Change {
 	return changes
 }
 
-// apply makes one edit.
-func apply(t *testing.T, s *Store, edit Edit) Result {
-	t.Helper()
-	result, err := s.Apply(t.Context(), Author{Name: "tester", Via: "test"}, []Edit{edit}, false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return result
-}
-
 func TestAHistoryHasWhatEachChangeDid(t *testing.T) {
 	dir := t.TempDir()
 	s, _ := start(t, dir)

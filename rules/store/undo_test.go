@@ -124,10 +124,10 @@ func TestARowThatWasRenamedSinceIsTouchedLater(t *testing.T) {
 }
 
 func TestARowThatIsNotAsTheJournalSaysIsLeftAlone(t *testing.T) {
-	s, dir, stop := served(t)
+	_, dir, stop := served(t)
 	stop()
 	mustSqlite(t, dir, "DROP TRIGGER rules_au; UPDATE rules SET percent=77")
-	s, _ = start(t, dir)
+	s, _ := start(t, dir)
 	_, err := s.Undo(t.Context(), Author{}, []int64{1}, false)
 	if !errors.As(err, new(*ReversalError)) || !strings.Contains(err.Error(), "not as this change left it") {
 		t.Errorf("got %v", err)
