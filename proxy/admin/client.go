@@ -44,6 +44,11 @@ func Direct(handler http.Handler) *Client {
 // Close gives up idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
+// patient returns a client for what takes as long as it takes.
+func (c *Client) patient() *Client {
+	return &Client{http: &http.Client{Transport: c.http.Transport}}
+}
+
 // Status asks how the daemon is.
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	return get[Status](ctx, c, "/v1/status", "")
@@ -91,7 +96,7 @@ func (c *Client) Undo(ctx context.Context, request UndoRequest) (store.Reversal,
 
 // Restore brings back everything as it stood at a time.
 func (c *Client) Restore(ctx context.Context, request RestoreRequest) (store.Reversal, error) {
-	return call[store.Reversal](ctx, c, http.MethodPost, "/v1/restore", request)
+	return call[store.Reversal](ctx, c.patient(), http.MethodPost, "/v1/restore", request)
 }
 
 // Backup returns a copy of the database, and its size in bytes. A read that ends early returns io.ErrUnexpectedEOF. The
@@ -101,8 +106,7 @@ func (c *Client) Backup(ctx context.Context) (copied io.ReadCloser, size int64, 
 	if err != nil {
 		return nil, 0, err
 	}
-	patient := &http.Client{Transport: c.http.Transport} // it takes as long as it takes
-	response, err := patient.Do(request)
+	response, err := c.patient().http.Do(request)
 	if err != nil {
 		return nil, 0, fmt.Errorf("ask the daemon: %w", err)
 	}

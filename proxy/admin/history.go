@@ -14,9 +14,6 @@ import (
 // maxHistory is how many changes one answer may have.
 const maxHistory = 10_000
 
-// backupPatience is how long a copy of the database may take: longer than the server gives other answers.
-const backupPatience = time.Hour
-
 // The parameters of GET /v1/history.
 const (
 	byHost   = "host"
@@ -141,6 +138,7 @@ func (s *Server) restore(w http.ResponseWriter, r *http.Request) error {
 	if request.At.IsZero() {
 		return refuse(http.StatusBadRequest, `send {"at": "2026-11-21T03:00:00+01:00"}`, "there is no time to go back to")
 	}
+	takeTime(w)
 	result, err := s.Store.Restore(r.Context(), authorOf(r.Context()), request.At, request.DryRun)
 	if err != nil {
 		return storeError(err)
@@ -149,10 +147,14 @@ func (s *Server) restore(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// takeTime gives an answer longer than the server gives others. In process there is no deadline to move.
+func takeTime(w http.ResponseWriter) {
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(time.Hour))
+}
+
 // backup sends a copy of the database. The copy is whole before the first byte is sent; the length says whether all came.
 func (s *Server) backup(w http.ResponseWriter, r *http.Request) error {
-	// In process there is no deadline to move.
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(backupPatience))
+	takeTime(w)
 	file, err := s.Store.Backup(r.Context())
 	if err != nil {
 		return unreadable(err)

@@ -31,6 +31,9 @@ func (o Options) keepFor() time.Duration {
 // pruneAtOnce says that there may be more. Neither change keepFrom nor any later one is deleted, nor the newest. It is
 // the owner's alone. isBusy(err) means that the write lock is somebody else's.
 func (s *Store) prune(ctx context.Context, keepFrom int64) (deleted int64, err error) {
+	if s.readOnly.Load() {
+		return 0, nil
+	}
 	last, err := s.lastPrunable(ctx, keepFrom)
 	if err != nil || last == 0 {
 		return 0, err

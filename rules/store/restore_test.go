@@ -165,6 +165,10 @@ func randomEdit(t *testing.T, s *Store, dir string, random *rand.Rand) {
 	t.Helper()
 	host, other := fmt.Sprintf("h%d.test", random.IntN(4)), fmt.Sprintf("h%d.test", random.IntN(4))
 	upstream, number := fmt.Sprintf("u%d", random.IntN(3)), random.IntN(100)
+	if newest := history(t, s, Filter{Limit: 5}); random.IntN(6) == 0 && len(newest) > 0 {
+		_, _ = s.Undo(t.Context(), Author{Name: "tester"}, []int64{newest[random.IntN(len(newest))].Seq}, false)
+		return
+	}
 	if random.IntN(3) == 0 {
 		row := map[string]any{"host": host, "percent": float64(number) / 3, "note": "it's " + other}
 		_, _ = s.Apply(t.Context(), Author{Name: "tester"}, []Edit{{Table: TableRules, Remove: random.IntN(4) == 0, Row: row}}, false)

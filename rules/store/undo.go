@@ -26,7 +26,13 @@ func (s *Store) Undo(ctx context.Context, by Author, seqs []int64, dryRun bool) 
 	return result, nil
 }
 
+// maxUndo bounds one call of Undo: for each change, all that came after it is looked through.
+const maxUndo = 100
+
 func undo(ctx context.Context, q queryer, by Author, seqs []int64) (Reversal, error) {
+	if len(seqs) > maxUndo {
+		return Reversal{}, &ReversalError{Message: fmt.Sprintf("%d changes are too many to undo at once, %d are the most", len(seqs), maxUndo), Hint: "use 'cutover restore' to go back to a time"}
+	}
 	u := undoing{q: q, seqs: slices.Compact(slices.Sorted(slices.Values(seqs)))}
 	result := Reversal{Rows: []RowChange{}}
 	var err error

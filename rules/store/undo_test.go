@@ -157,3 +157,10 @@ func TestMarksOfTheDatabaseAreNotUndone(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+func TestTooManyAtOnceAreRefused(t *testing.T) {
+	s, _, _ := served(t)
+	if _, err := s.Undo(t.Context(), Author{}, make([]int64, maxUndo+1), false); !errors.As(err, new(*ReversalError)) {
+		t.Errorf("got %v", err)
+	}
+}
