@@ -45,16 +45,30 @@ func withSession(cmd *cobra.Command, env *environment, work func(*session) error
 	if err != nil {
 		return err
 	}
-	return errors.Join(explainFailure(cmd, work(s)), s.close())
+	return errors.Join(explainFailure(cmd, config.StateDir, work(s)), s.close())
 }
 
 // explainFailure turns the hint of an answer into the hint of the command.
-func explainFailure(cmd *cobra.Command, err error) error {
+func explainFailure(cmd *cobra.Command, stateDir string, err error) error {
 	var answer *admin.Error
 	if errors.As(err, &answer) {
-		return withHint(err, cmp.Or(answer.Hint, "nothing was changed; see '"+cmd.CommandPath()+" --help'"))
+		hint := cmp.Or(answer.Hint, "nothing was changed; see '"+cmd.CommandPath()+" --help'")
+		return withHint(err, cmp.Or(lockHint(answer, stateDir), hint))
 	}
 	return withHint(err, "see 'cutover status'")
+}
+
+// lockHint names who holds the write lock of the database: the daemon's sandbox keeps it from knowing, this process may
+// know.
+func lockHint(answer *admin.Error, stateDir string) string {
+	if !answer.Locked {
+		return ""
+	}
+	holder := store.LockHolder(stateDir)
+	if holder == "" {
+		return ""
+	}
+	return holder + " holds the lock: type COMMIT or ROLLBACK there, or end it"
 }
 
 // connect finds the daemon, or else opens the rules. Where neither works, somebody else holds the rules without
@@ -109,7 +123,7 @@ func openRules(ctx context.Context, config Config) (*session, error) {
 	if err := becomeOwner(config.StateDir); err != nil {
 		return nil, err
 	}
-	opened, err := store.Open(ctx, store.Options{Dir: config.StateDir})
+	opened, err := store.Open(ctx, storeOptions(config))
 	if err != nil {
 		return nil, explainOpen(err)
 	}
@@ -119,6 +133,10 @@ func openRules(ctx context.Context, config Config) (*session, error) {
 	}
 	server := &admin.Server{Store: opened, Decide: decide, Version: version}
 	return &session{Client: directClient(server, author), close: runRules(ctx, opened)}, nil
+}
+
+func storeOptions(config Config) store.Options {
+	return store.Options{Dir: config.StateDir, KeepChanges: config.HistoryChanges, KeepFor: time.Duration(config.HistoryDays) * 24 * time.Hour}
 }
 
 func directClient(server *admin.Server, author store.Author) *admin.Client {

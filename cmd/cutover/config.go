@@ -29,6 +29,8 @@ type Config struct {
 	UpstreamCA     string
 	AdminKeys      string
 	DrainTimeout   time.Duration
+	HistoryChanges int
+	HistoryDays    int
 	ACME           ACMEConfig
 
 	values []configValue // what 'cutover config' prints

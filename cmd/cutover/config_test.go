@@ -70,6 +70,7 @@ func TestMistakesInTheConfigurationAreNamed(t *testing.T) {
 		"not TOML":            {"log_level: info", "line 1"},
 		"bad level":           {"log_level = 'loud'", "must be one of debug, info, warn, error"},
 		"bad duration":        {"drain_timeout = 10", "must be a time such as 10s"},
+		"no journal":          {"history_days = 0", "must be a whole number from 1"},
 		"bad range":           {"trusted_proxies = ['10.0.0.0/33']", "must be an address or a range"},
 		"relative path":       {"state_dir = 'state'", "must be an absolute path"},
 		"clear-text ACME":     {"[acme]\ndirectory = 'http://ca.test/dir'", "must be an https:// URL"},

@@ -60,7 +60,9 @@ func openDaemon(ctx context.Context, c Config, sockets systemd.Sockets, notifier
 }
 
 func (d *daemon) openRules(ctx context.Context) (err error) {
-	d.store, err = store.Open(ctx, store.Options{Dir: d.config.StateDir, Log: d.log})
+	options := storeOptions(d.config)
+	options.Log = d.log
+	d.store, err = store.Open(ctx, options)
 	if err != nil {
 		return fmt.Errorf("rules: %w", err)
 	}

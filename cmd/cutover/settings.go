@@ -46,6 +46,8 @@ func settings() []setting {
 		{key: "upstream_ca", initial: "", doc: "PEM file of further roots that https targets may be signed by", set: text(func(c *Config) *string { return &c.UpstreamCA }, absoluteOrEmpty)},
 		{key: "admin_keys", initial: "/etc/cutover/admin.keys", doc: "file of API keys for the optional TCP admin socket", set: text(func(c *Config) *string { return &c.AdminKeys }, absolute)},
 		{key: "drain_timeout", initial: "10s", doc: "how long a stopping process may finish what it has; at most 35s under the shipped unit", set: setDuration(func(c *Config) *time.Duration { return &c.DrainTimeout })},
+		{key: "history_changes", initial: "1000000", doc: "how many changes the journal keeps at most", set: setCount(1_000_000_000, func(c *Config) *int { return &c.HistoryChanges })},
+		{key: "history_days", initial: "365", doc: "how many days the journal keeps a change at most", set: setCount(36_500, func(c *Config) *int { return &c.HistoryDays })},
 		{key: "acme.issuer", initial: "acme", doc: "acme, local (a development CA of its own) or off (stored certificates only)", set: text(func(c *Config) *string { return &c.ACME.Issuer }, oneOf("acme", "local", "off"))},
 		{key: "acme.directory", initial: letsEncrypt, doc: "directory URL of the CA", set: text(func(c *Config) *string { return &c.ACME.Directory }, httpsURL)},
 		{key: "acme.root", initial: "", doc: "PEM file of the root that signed the CA's own https certificate, if the system does not trust it", set: text(func(c *Config) *string { return &c.ACME.Root }, absoluteOrEmpty)},
@@ -113,6 +115,17 @@ func setDuration(field func(*Config) *time.Duration) func(*Config, string) error
 			return fmt.Errorf("%q must be a time such as 10s or 2m", value)
 		}
 		*field(c) = d
+		return nil
+	}
+}
+
+func setCount(most int, field func(*Config) *int) func(*Config, string) error {
+	return func(c *Config, value string) error {
+		n, err := strconv.Atoi(value)
+		if err != nil || n < 1 || n > most {
+			return fmt.Errorf("%q must be a whole number from 1 to %d", value, most)
+		}
+		*field(c) = n
 		return nil
 	}
 }

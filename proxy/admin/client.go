@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -43,6 +44,11 @@ func Direct(handler http.Handler) *Client {
 // Close gives up idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
+// patient returns a client for what takes as long as it takes.
+func (c *Client) patient() *Client {
+	return &Client{http: &http.Client{Transport: c.http.Transport}}
+}
+
 // Status asks how the daemon is.
 func (c *Client) Status(ctx context.Context) (Status, error) {
 	return get[Status](ctx, c, "/v1/status", "")
@@ -76,6 +82,39 @@ func (c *Client) Edit(ctx context.Context, request EditRequest) (store.Result, e
 // Explain says what a request would meet, and why.
 func (c *Client) Explain(ctx context.Context, request ExplainRequest) (Explanation, error) {
 	return call[Explanation](ctx, c, http.MethodPost, "/v1/explain", request)
+}
+
+// History lists changes, the newest first.
+func (c *Client) History(ctx context.Context, f store.Filter) (HistoryList, error) {
+	return call[HistoryList](ctx, c, http.MethodGet, "/v1/history?"+historyQuery(f).Encode(), nil)
+}
+
+// Undo takes changes back, all or none.
+func (c *Client) Undo(ctx context.Context, request UndoRequest) (store.Reversal, error) {
+	return call[store.Reversal](ctx, c, http.MethodPost, "/v1/undo", request)
+}
+
+// Restore brings back everything as it stood at a time.
+func (c *Client) Restore(ctx context.Context, request RestoreRequest) (store.Reversal, error) {
+	return call[store.Reversal](ctx, c.patient(), http.MethodPost, "/v1/restore", request)
+}
+
+// Backup returns a copy of the database, and its size in bytes. A read that ends early returns io.ErrUnexpectedEOF. The
+// caller closes the copy.
+func (c *Client) Backup(ctx context.Context) (copied io.ReadCloser, size int64, err error) {
+	request, err := newRequest(ctx, http.MethodGet, "/v1/backup", nil)
+	if err != nil {
+		return nil, 0, err
+	}
+	response, err := c.patient().http.Do(request)
+	if err != nil {
+		return nil, 0, fmt.Errorf("ask the daemon: %w", err)
+	}
+	if response.StatusCode != http.StatusOK {
+		defer func() { _ = response.Body.Close() }() // it was only read
+		return nil, 0, readError(response.StatusCode, response.Body)
+	}
+	return response.Body, response.ContentLength, nil
 }
 
 func get[Answer any](ctx context.Context, c *Client, path, host string) (Answer, error) {
@@ -141,43 +180,67 @@ func readError(status int, body io.Reader) error {
 // inProcess is a transport that calls a handler.
 type inProcess struct{ handler http.Handler }
 
-// RoundTrip implements http.RoundTripper.
+// RoundTrip implements http.RoundTripper. The handler goes on while the body of its answer is read.
 func (t inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	request := r.Clone(r.Context())
 	request.RequestURI = r.URL.RequestURI()
 	if request.Body == nil {
 		request.Body = http.NoBody
 	}
-	defer func() { _ = request.Body.Close() }() // a transport closes the body
-	recorder := &recorder{header: http.Header{}}
-	t.handler.ServeHTTP(recorder, request)
+	body, writer := io.Pipe()
+	recorder := &recorder{header: http.Header{}, body: writer, begun: make(chan int, 1)}
+	go func() {
+		defer func() { _ = request.Body.Close() }() // a transport closes the body
+		t.handler.ServeHTTP(recorder, request)
+		recorder.WriteHeader(http.StatusOK) // if nothing was written
+		_ = writer.CloseWithError(recorder.ending())
+	}()
+	status := <-recorder.begun
 	if err := r.Context().Err(); err != nil {
+		_ = body.Close()
 		return nil, err
 	}
-	recorder.WriteHeader(http.StatusOK) // if nothing was written
 	return &http.Response{
-		StatusCode: recorder.status, Status: http.StatusText(recorder.status),
+		StatusCode: status, Status: http.StatusText(status),
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: recorder.header, Body: io.NopCloser(&recorder.body), ContentLength: int64(recorder.body.Len()), Request: r,
+		Header: recorder.sent, Body: body, ContentLength: recorder.length, Request: r,
 	}, nil
 }
 
-// recorder keeps an answer in memory.
+// recorder hands an answer on as it is written. The fields below begun may be read once that has had the status.
 type recorder struct {
-	header http.Header
-	body   bytes.Buffer
-	status int
+	header  http.Header
+	body    *io.PipeWriter
+	written int64
+	begun   chan int // holds one, so that the handler never waits
+	sent    http.Header
+	length  int64 // -1 if the handler did not say
 }
 
 func (r *recorder) Header() http.Header { return r.header }
 
 func (r *recorder) WriteHeader(status int) {
-	if r.status == 0 {
-		r.status = status
+	if r.sent != nil {
+		return
 	}
+	r.sent, r.length = r.header.Clone(), -1
+	if length, err := strconv.ParseInt(r.header.Get("Content-Length"), 10, 64); err == nil {
+		r.length = length
+	}
+	r.begun <- status
 }
 
 func (r *recorder) Write(data []byte) (int, error) {
 	r.WriteHeader(http.StatusOK)
-	return r.body.Write(data)
+	n, err := r.body.Write(data)
+	r.written += int64(n)
+	return n, err
+}
+
+// ending is what the reader of the body gets at its end: nil unless some of it is missing.
+func (r *recorder) ending() error {
+	if r.length > r.written {
+		return io.ErrUnexpectedEOF
+	}
+	return nil
 }

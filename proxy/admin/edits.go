@@ -40,11 +40,12 @@ func (s *Server) edit(w http.ResponseWriter, r *http.Request) error {
 // storeError tells the caller why the rules take no edits, if it is not the edit that is wrong. What the store says of
 // the database is written for operators, and whoever gets here is one.
 func storeError(err error) error {
-	if errors.As(err, new(*store.EditError)) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+	if errors.As(err, new(*store.EditError)) || errors.As(err, new(*store.ReversalError)) ||
+		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return err
 	}
 	return &Error{
-		Status: http.StatusServiceUnavailable, cause: err,
+		Status: http.StatusServiceUnavailable, cause: err, Locked: errors.Is(err, store.ErrBusy),
 		Message: "nothing was changed: " + err.Error(),
 		Hint:    "the last good rules go on serving; 'cutover status' shows when the database is well again",
 	}

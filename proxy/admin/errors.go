@@ -17,6 +17,8 @@ type Error struct {
 	Message string `json:"error"`
 	Hint    string `json:"hint,omitempty"` // the next step
 	Edit    *int   `json:"edit,omitempty"` // POST /v1/edits: the index of the edit that was refused
+	// Locked says that another program holds the database's write lock: whoever can see the kernel's locks can name it.
+	Locked bool `json:"locked,omitempty"`
 
 	cause error // for the log alone
 }
@@ -67,6 +69,14 @@ func publicError(err error) *Error {
 			status = http.StatusNotFound
 		}
 		return &Error{Status: status, Message: edit.Message, Hint: edit.Hint, Edit: &edit.Index, cause: err}
+	}
+	var reversal *store.ReversalError
+	if errors.As(err, &reversal) {
+		status := http.StatusConflict
+		if errors.Is(err, store.ErrNotFound) {
+			status = http.StatusNotFound
+		}
+		return &Error{Status: status, Message: reversal.Message, Hint: reversal.Hint, cause: err}
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		return &Error{Status: http.StatusServiceUnavailable, Message: "the rules did not answer in time", Hint: "run 'cutover status' to see why", cause: err}

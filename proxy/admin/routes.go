@@ -15,12 +15,16 @@ func (s *Server) routes() *http.ServeMux {
 	mux.Handle("GET /v1/hosts", s.answering(s.listHosts))
 	mux.Handle("POST /v1/edits", s.answering(s.edit))
 	mux.Handle("POST /v1/explain", s.answering(s.explain))
+	mux.Handle("GET /v1/history", s.answering(s.history))
+	mux.Handle("POST /v1/undo", s.answering(s.undo))
+	mux.Handle("POST /v1/restore", s.answering(s.restore))
+	mux.Handle("GET /v1/backup", s.answering(s.backup))
 	mux.Handle("/", s.answering(s.unknown))
 	return mux
 }
 
 // unknown answers every other path, and a known path with another method.
 func (s *Server) unknown(_ http.ResponseWriter, r *http.Request) error {
-	return refuse(http.StatusNotFound, "GET /v1/status, /v1/rules, /v1/redirects, /v1/upstreams, /v1/hosts; POST /v1/edits, /v1/explain",
+	return refuse(http.StatusNotFound, "GET /v1/status, /v1/rules, /v1/redirects, /v1/upstreams, /v1/hosts, /v1/history, /v1/backup; POST /v1/edits, /v1/undo, /v1/restore, /v1/explain",
 		"there is no %s %s", r.Method, r.URL.Path)
 }

@@ -41,6 +41,23 @@ type EditRequest struct {
 	DryRun bool         `json:"dry_run,omitempty"` // say what would change, and change nothing
 }
 
+// HistoryList is the answer to GET /v1/history: the newest change first.
+type HistoryList struct {
+	Changes []store.Change `json:"changes"`
+}
+
+// UndoRequest is the body of POST /v1/undo, whose answer is a store.Reversal. All of the changes are undone, or none.
+type UndoRequest struct {
+	Changes []int64 `json:"changes"` // by their numbers
+	DryRun  bool    `json:"dry_run,omitempty"`
+}
+
+// RestoreRequest is the body of POST /v1/restore, whose answer is a store.Reversal.
+type RestoreRequest struct {
+	At     time.Time `json:"at"` // everything becomes as it stood then
+	DryRun bool      `json:"dry_run,omitempty"`
+}
+
 // ExplainRequest is the body of POST /v1/explain: a request that nobody makes.
 type ExplainRequest struct {
 	URL     string              `json:"url"`               // absolute, http or https

@@ -2,12 +2,23 @@ package store
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 )
+
+// ErrBusy says that another program holds the write lock of the database.
+var ErrBusy = errors.New("the database is locked")
+
+// LockHolder names who holds the write lock of the rules in dir, such as "pid 123 (sqlite3)"; empty if nobody does, or if
+// the kernel does not tell this process.
+func LockHolder(dir string) string {
+	return strings.TrimPrefix(lockHolder(filepath.Join(dir, File)), " by ")
+}
 
 // lockHolder names who holds the write lock, as far as the kernel tells: " by pid 123 (sqlite3)". SQLite's write lock
 // is byte 120 of the -shm file (sqlite.org/walformat.html §2.3.1).

@@ -2,12 +2,11 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 )
 
-// commit makes the waiting edits in one transaction, publishes, then acknowledges.
+// commit does the waiting work in one transaction, publishes, then acknowledges.
 func (o *owner) commit(ctx context.Context) {
 	if err := o.writable(); err != nil {
 		o.refuse(err)
@@ -19,7 +18,7 @@ func (o *owner) commit(ctx context.Context) {
 		return
 	}
 	var f followed
-	var answers []answer
+	var answers []error
 	err := writing(ctx, o.conn, func(q queryer) (err error) {
 		f, answers, err = o.applyBatch(ctx, q, batch)
 		return err
@@ -65,8 +64,8 @@ func (o *owner) waitForLock(cause error) {
 			kept = append(kept, r)
 			continue
 		}
-		o.writeFail = &explained{fmt.Errorf("the database is locked%s; end its transaction with COMMIT or ROLLBACK, then try again: %w", lockHolder(o.path), cause)}
-		r.answer <- answer{err: o.writeFail}
+		o.writeFail = &explained{fmt.Errorf("%w%s; end its transaction with COMMIT or ROLLBACK, then try again: %w", ErrBusy, lockHolder(o.path), cause)}
+		r.answer <- o.writeFail
 	}
 	if len(kept) < len(o.waiting) {
 		o.report()
@@ -78,25 +77,25 @@ func (o *owner) answerFailed(batch []*request, err error) {
 	o.writeFail = err // the next upkeep looks whether it is well again
 	o.report()
 	for _, r := range batch {
-		r.answer <- answer{err: err}
+		r.answer <- err
 	}
 }
 
-// applyBatch makes each request's edits in a savepoint of its own, so that one that fails takes none with it, and
-// reads what will be in force. An error is the whole batch's.
-func (o *owner) applyBatch(ctx context.Context, q queryer, batch []*request) (followed, []answer, error) {
-	answers := make([]answer, len(batch))
+// applyBatch does each request's work in a savepoint of its own, so that one that fails takes none with it, and reads what
+// will be in force. An error is the whole batch's.
+func (o *owner) applyBatch(ctx context.Context, q queryer, batch []*request) (followed, []error, error) {
+	answers := make([]error, len(batch))
 	for i, r := range batch {
 		if r.givenUp() { // while the write lock was waited for
-			answers[i].err = context.Canceled
+			answers[i] = context.Canceled
 			continue
 		}
 		if _, err := q.ExecContext(ctx, "SAVEPOINT request"); err != nil {
 			return followed{}, nil, err
 		}
-		result, err := applyEdits(ctx, q, r)
-		answers[i] = answer{result, err}
-		if err != nil && !errors.As(err, new(*EditError)) {
+		err := r.work(ctx, q)
+		answers[i] = err
+		if err != nil && !isRefusal(err) {
 			return followed{}, nil, err
 		}
 		if err != nil || r.dryRun {

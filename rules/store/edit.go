@@ -59,26 +59,23 @@ type Result struct {
 }
 
 // applyEdits makes the edits of one request inside a transaction.
-func applyEdits(ctx context.Context, q queryer, r *request) (Result, error) {
-	if _, err := q.ExecContext(ctx, "DELETE FROM change_context"); err != nil {
-		return Result{}, err
-	}
-	if _, err := q.ExecContext(ctx, "INSERT INTO change_context(author) VALUES(?)", r.by.String()); err != nil {
-		return Result{}, err
-	}
+func applyEdits(ctx context.Context, q queryer, by Author, edits []Edit) (Result, error) {
 	result := Result{Rows: []map[string]any{}}
-	for i, edit := range r.edits {
-		row, err := applyEdit(ctx, q, edit)
-		if err != nil {
-			return Result{}, explainEdit(i, edit, err)
+	err := signed(ctx, q, by, "", func() error {
+		for i, edit := range edits {
+			row, err := applyEdit(ctx, q, edit)
+			if err != nil {
+				return explainEdit(i, edit, err)
+			}
+			result.Rows = append(result.Rows, row)
+			result.Changed++
 		}
-		result.Rows = append(result.Rows, row)
-		result.Changed++
-	}
-	if _, err := q.ExecContext(ctx, "DELETE FROM change_context"); err != nil {
+		return nil
+	})
+	if err != nil {
 		return Result{}, err
 	}
-	err := q.QueryRowContext(ctx, "SELECT coalesce(max(seq),0) FROM changes").Scan(&result.Seq)
+	result.Seq, err = newestSeq(ctx, q)
 	return result, err
 }
 

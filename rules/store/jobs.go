@@ -80,22 +80,6 @@ func (s *Store) compare(ctx context.Context, from loaded) jobDone {
 	return done
 }
 
-var errNoDatabase = errors.New("the database cannot be opened just now")
-
-// readAside runs work in a read transaction beside the owner.
-func (s *Store) readAside(ctx context.Context, work func(queryer) error) error {
-	reader := s.reader.Load()
-	if reader == nil {
-		return errNoDatabase
-	}
-	conn, err := reader.Conn(ctx)
-	if err != nil {
-		return err
-	}
-	err = reading(ctx, conn, work)
-	return errors.Join(err, conn.Close())
-}
-
 // save writes the snapshot.
 func (s *Store) save(from loaded) jobDone {
 	done := jobDone{from: from, isSave: true}
@@ -113,7 +97,7 @@ func (o *owner) jobEnded(ctx context.Context, done jobDone) {
 	case done.err != nil:
 		o.jobFailed(done)
 	case done.isSave:
-		o.savedAt = done.from.mark
+		o.saved = done.from.mark
 		o.rebase(done)
 	default:
 		o.adopt(ctx, done.fresh)

@@ -30,7 +30,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	s := &Store{
 		options: o, path: filepath.Join(o.Dir, File), lock: lock,
-		requests: make(chan *request), ended: make(chan struct{}),
+		requests: make(chan *request), backup: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
 	s.health.Store(&Health{})
 	s.beat.Store(s.options.now().UnixNano())
@@ -50,7 +50,7 @@ func (s *Store) openFirst(ctx context.Context) error {
 	if err == nil {
 		last.view = last.view.At(s.options.now())
 		s.show(last)
-		s.thawed = sound
+		s.thawed, s.saved = sound, last.mark
 	}
 	err = s.openDatabase(ctx)
 	if err == nil || last.view == nil || errors.Is(err, errNewer) || errors.Is(err, errForeign) {
@@ -122,7 +122,7 @@ func (s *Store) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	reader.SetMaxOpenConns(2)
+	reader.SetMaxOpenConns(4)
 	s.reader.Store(reader)
 	return nil
 }

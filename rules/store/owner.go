@@ -61,7 +61,6 @@ type owner struct {
 	verified time.Time          // when that was done last
 	dirty    time.Time          // since when the snapshot is out of date; zero if it is not
 	editedAt time.Time          // the last change
-	savedAt  mark               // of the snapshot
 }
 
 // begin takes over what Open found.
@@ -107,6 +106,7 @@ func (o *owner) upkeep(ctx context.Context) {
 	o.checkpoint(ctx)
 	o.tryWriting(ctx)
 	o.mend(ctx)
+	o.pruneSome(ctx)
 	if o.unrecorded {
 		o.recordProblems(ctx)
 	}
@@ -128,7 +128,7 @@ func (o *owner) gather() {
 
 func (o *owner) refuse(err error) {
 	for _, r := range o.waiting {
-		r.answer <- answer{err: err}
+		r.answer <- err
 	}
 	o.waiting = nil
 }

@@ -1,5 +1,9 @@
--- Triggers and views of schema 1. They can be dropped and made anew at any time; a program that finds them missing or
--- different does so.
+-- Triggers and views of schema 1, and a table that only triggers use. They can be dropped and made anew at any time; a
+-- program that finds them missing or different does so.
+
+-- REPLACE removes rows that stand in the way without a word to any trigger (unless recursive_triggers is on). So each
+-- BEFORE INSERT notes here what stands in the way, and AFTER INSERT writes into the journal what is gone by then.
+CREATE TABLE replaced(tbl TEXT NOT NULL, id INTEGER NOT NULL, row TEXT NOT NULL, host TEXT, image TEXT NOT NULL);
 
 CREATE TRIGGER meta_bi BEFORE INSERT ON meta BEGIN
   SELECT RAISE(ABORT,'this row of meta exists already: use UPDATE') WHERE EXISTS(SELECT 1 FROM meta WHERE key=NEW.key);
@@ -19,9 +23,17 @@ CREATE TRIGGER meta_au AFTER UPDATE ON meta BEGIN
       'meta',NEW.key,'update',quote(OLD.value),quote(NEW.value));
 END;
 
+CREATE TRIGGER upstreams_bi BEFORE INSERT ON upstreams BEGIN
+  DELETE FROM replaced WHERE tbl='upstreams';
+  INSERT INTO replaced SELECT 'upstreams',rowid,name,NULL,
+      quote(name)||','||quote(response_timeout)||','||quote(note)
+    FROM upstreams WHERE name=NEW.name OR rowid=NEW.rowid;
+END;
 CREATE TRIGGER upstreams_bu BEFORE UPDATE OF name ON upstreams BEGIN
   SELECT RAISE(ABORT,'an upstream that rules use cannot be renamed: add another, then change the rules')
     WHERE NEW.name IS NOT OLD.name AND EXISTS(SELECT 1 FROM rules WHERE v1=OLD.name OR v2=OLD.name);
+  SELECT RAISE(ABORT,'another upstream with this name exists already')
+    WHERE NEW.name IS NOT OLD.name AND EXISTS(SELECT 1 FROM upstreams WHERE name=NEW.name);
 END;
 CREATE TRIGGER upstreams_bd BEFORE DELETE ON upstreams BEGIN
   SELECT RAISE(ABORT,'rules still use this upstream (run: SELECT id, host FROM rules WHERE v1=... OR v2=...;)')
@@ -29,6 +41,10 @@ CREATE TRIGGER upstreams_bd BEFORE DELETE ON upstreams BEGIN
   SELECT RAISE(ABORT,'v1 is where everything goes that no rule matches: it cannot be deleted') WHERE OLD.name='v1';
 END;
 CREATE TRIGGER upstreams_ai AFTER INSERT ON upstreams BEGIN
+  INSERT INTO changes(author,note,tbl,row,old_host,op,old)
+    SELECT coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),'upstreams',row,host,'delete',image
+    FROM replaced WHERE tbl='upstreams' AND NOT EXISTS(SELECT 1 FROM upstreams t WHERE t.rowid=replaced.id AND t.rowid<>NEW.rowid);
+  DELETE FROM replaced WHERE tbl='upstreams';
   INSERT INTO changes(author,note,tbl,row,op,new)
     VALUES(coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),
       'upstreams',NEW.name,'insert',quote(NEW.name)||','||quote(NEW.response_timeout)||','||quote(NEW.note));
@@ -42,6 +58,7 @@ CREATE TRIGGER upstreams_au AFTER UPDATE OF name,response_timeout,note ON upstre
       quote(NEW.name)||','||quote(NEW.response_timeout)||','||quote(NEW.note));
 END;
 CREATE TRIGGER upstreams_ad AFTER DELETE ON upstreams BEGIN
+  DELETE FROM replaced WHERE tbl='upstreams' AND id=OLD.rowid;
   DELETE FROM targets WHERE upstream=OLD.name;
   INSERT INTO changes(author,note,tbl,row,op,old)
     VALUES(coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),
@@ -54,6 +71,10 @@ CREATE TRIGGER targets_bi BEFORE INSERT ON targets BEGIN
   SELECT RAISE(ABORT,'upstream is not the name of one (run: SELECT name FROM upstreams;)')
     WHERE NOT EXISTS(SELECT 1 FROM upstreams WHERE name=NEW.upstream);
   SELECT RAISE(ABORT,'a target with this id exists already: use UPDATE, or leave id out') WHERE EXISTS(SELECT 1 FROM targets WHERE id=NEW.id);
+  DELETE FROM replaced WHERE tbl='targets';
+  INSERT INTO replaced SELECT 'targets',id,id,NULL,
+      quote(upstream)||','||quote(url)||','||quote(weight)||','||quote(state)
+    FROM targets WHERE upstream=NEW.upstream AND url=NEW.url;
 END;
 CREATE TRIGGER targets_bu BEFORE UPDATE ON targets BEGIN
   SELECT RAISE(ABORT,'NULL is no value here: leave the column out, or write '''' for an empty text')
@@ -65,6 +86,10 @@ CREATE TRIGGER targets_bu BEFORE UPDATE ON targets BEGIN
     WHERE EXISTS(SELECT 1 FROM targets WHERE upstream=NEW.upstream AND url=NEW.url AND id<>OLD.id);
 END;
 CREATE TRIGGER targets_ai AFTER INSERT ON targets BEGIN
+  INSERT INTO changes(author,note,tbl,row,old_host,op,old)
+    SELECT coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),'targets',row,host,'delete',image
+    FROM replaced WHERE tbl='targets' AND NOT EXISTS(SELECT 1 FROM targets t WHERE t.rowid=replaced.id AND t.rowid<>NEW.rowid);
+  DELETE FROM replaced WHERE tbl='targets';
   INSERT INTO changes(author,note,tbl,row,op,new)
     VALUES(coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),
       'targets',NEW.id,'insert',quote(NEW.upstream)||','||quote(NEW.url)||','||quote(NEW.weight)||','||quote(NEW.state));
@@ -76,12 +101,23 @@ CREATE TRIGGER targets_au AFTER UPDATE ON targets BEGIN
       quote(NEW.upstream)||','||quote(NEW.url)||','||quote(NEW.weight)||','||quote(NEW.state));
 END;
 CREATE TRIGGER targets_ad AFTER DELETE ON targets BEGIN
+  DELETE FROM replaced WHERE tbl='targets' AND id=OLD.id;
   INSERT INTO changes(author,note,tbl,row,op,old)
     VALUES(coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),
       'targets',OLD.id,'delete',quote(OLD.upstream)||','||quote(OLD.url)||','||quote(OLD.weight)||','||quote(OLD.state));
 END;
 
+CREATE TRIGGER hosts_bi BEFORE INSERT ON hosts BEGIN
+  DELETE FROM replaced WHERE tbl='hosts';
+  INSERT INTO replaced SELECT 'hosts',rowid,host,host_key,
+      quote(host)||','||quote(https)||','||quote(hsts)||','||quote(needs)||','||quote(note)
+    FROM hosts WHERE host_key=rtrim(lower(trim(NEW.host)),'.') OR rowid=NEW.rowid;
+END;
 CREATE TRIGGER hosts_ai AFTER INSERT ON hosts BEGIN
+  INSERT INTO changes(author,note,tbl,row,old_host,op,old)
+    SELECT coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),'hosts',row,host,'delete',image
+    FROM replaced WHERE tbl='hosts' AND NOT EXISTS(SELECT 1 FROM hosts t WHERE t.rowid=replaced.id AND t.rowid<>NEW.rowid);
+  DELETE FROM replaced WHERE tbl='hosts';
   INSERT INTO changes(author,note,tbl,row,host,op,new)
     VALUES(coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),
       'hosts',NEW.host,NEW.host_key,'insert',
@@ -100,6 +136,7 @@ CREATE TRIGGER hosts_au AFTER UPDATE OF host,https,hsts,needs,note ON hosts BEGI
       quote(NEW.host)||','||quote(NEW.https)||','||quote(NEW.hsts)||','||quote(NEW.needs)||','||quote(NEW.note));
 END;
 CREATE TRIGGER hosts_ad AFTER DELETE ON hosts BEGIN
+  DELETE FROM replaced WHERE tbl='hosts' AND id=OLD.rowid;
   INSERT INTO changes(author,note,tbl,row,old_host,op,old)
     VALUES(coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),
       'hosts',OLD.host,OLD.host_key,'delete',
@@ -118,6 +155,12 @@ CREATE TRIGGER rules_bi BEFORE INSERT ON rules BEGIN
   SELECT RAISE(ABORT,'v2 is not the name of an upstream (run: SELECT name FROM upstreams;)')
     WHERE NOT EXISTS(SELECT 1 FROM upstreams WHERE name=NEW.v2);
   SELECT RAISE(ABORT,'a rule with this id exists already: use UPDATE, or leave id out') WHERE EXISTS(SELECT 1 FROM rules WHERE id=NEW.id);
+  DELETE FROM replaced WHERE tbl='rules';
+  INSERT INTO replaced SELECT 'rules',id,id,host_key,
+      quote(host)||','||quote(path)||','||quote(match)||','||quote(conditions)||','||quote(v1)||','||quote(v2)
+        ||','||quote(percent)||','||quote(sticky)||','||quote(starts_at)||','||quote(ends_at)||','||quote(enabled)
+        ||','||quote(needs)||','||quote(note)
+    FROM rules WHERE host_key=rtrim(lower(trim(NEW.host)),'.') AND path=NEW.path AND match=NEW.match AND conditions=NEW.conditions;
 END;
 CREATE TRIGGER rules_bu BEFORE UPDATE ON rules BEGIN
   SELECT RAISE(ABORT,'host is missing') WHERE NEW.host IS NULL;
@@ -136,6 +179,10 @@ CREATE TRIGGER rules_bu BEFORE UPDATE ON rules BEGIN
       AND conditions=NEW.conditions AND id<>OLD.id);
 END;
 CREATE TRIGGER rules_ai AFTER INSERT ON rules BEGIN
+  INSERT INTO changes(author,note,tbl,row,old_host,op,old)
+    SELECT coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),'rules',row,host,'delete',image
+    FROM replaced WHERE tbl='rules' AND NOT EXISTS(SELECT 1 FROM rules t WHERE t.rowid=replaced.id AND t.rowid<>NEW.rowid);
+  DELETE FROM replaced WHERE tbl='rules';
   INSERT INTO changes(author,note,tbl,row,host,op,new)
     VALUES(coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),
       'rules',NEW.id,NEW.host_key,'insert',
@@ -156,6 +203,7 @@ CREATE TRIGGER rules_au AFTER UPDATE OF host,path,match,conditions,v1,v2,percent
         ||','||quote(NEW.needs)||','||quote(NEW.note));
 END;
 CREATE TRIGGER rules_ad AFTER DELETE ON rules BEGIN
+  DELETE FROM replaced WHERE tbl='rules' AND id=OLD.id;
   INSERT INTO changes(author,note,tbl,row,old_host,op,old)
     VALUES(coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),
       'rules',OLD.id,OLD.host_key,'delete',
@@ -171,6 +219,11 @@ CREATE TRIGGER redirects_bi BEFORE INSERT ON redirects BEGIN
       OR NEW.keep_query IS NULL OR NEW.enabled IS NULL OR NEW.needs IS NULL OR NEW.note IS NULL
       OR NEW.updated_at IS NULL;
   SELECT RAISE(ABORT,'a redirect with this id exists already: use UPDATE, or leave id out') WHERE EXISTS(SELECT 1 FROM redirects WHERE id=NEW.id);
+  DELETE FROM replaced WHERE tbl='redirects';
+  INSERT INTO replaced SELECT 'redirects',id,id,host_key,
+      quote(host)||','||quote(path)||','||quote(match)||','||quote(to_url)||','||quote(status)||','||quote(keep_path)
+        ||','||quote(keep_query)||','||quote(enabled)||','||quote(needs)||','||quote(note)
+    FROM redirects WHERE host_key=rtrim(lower(trim(NEW.host)),'.') AND path=NEW.path AND match=NEW.match;
 END;
 CREATE TRIGGER redirects_bu BEFORE UPDATE ON redirects BEGIN
   SELECT RAISE(ABORT,'host is missing') WHERE NEW.host IS NULL;
@@ -183,6 +236,10 @@ CREATE TRIGGER redirects_bu BEFORE UPDATE ON redirects BEGIN
     WHERE EXISTS(SELECT 1 FROM redirects WHERE host_key=rtrim(lower(trim(NEW.host)),'.') AND path=NEW.path AND match=NEW.match AND id<>OLD.id);
 END;
 CREATE TRIGGER redirects_ai AFTER INSERT ON redirects BEGIN
+  INSERT INTO changes(author,note,tbl,row,old_host,op,old)
+    SELECT coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),'redirects',row,host,'delete',image
+    FROM replaced WHERE tbl='redirects' AND NOT EXISTS(SELECT 1 FROM redirects t WHERE t.rowid=replaced.id AND t.rowid<>NEW.rowid);
+  DELETE FROM replaced WHERE tbl='redirects';
   INSERT INTO changes(author,note,tbl,row,host,op,new)
     VALUES(coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),
       'redirects',NEW.id,NEW.host_key,'insert',
@@ -200,6 +257,7 @@ CREATE TRIGGER redirects_au AFTER UPDATE OF host,path,match,to_url,status,keep_p
         ||','||quote(NEW.keep_query)||','||quote(NEW.enabled)||','||quote(NEW.needs)||','||quote(NEW.note));
 END;
 CREATE TRIGGER redirects_ad AFTER DELETE ON redirects BEGIN
+  DELETE FROM replaced WHERE tbl='redirects' AND id=OLD.id;
   INSERT INTO changes(author,note,tbl,row,old_host,op,old)
     VALUES(coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),
       'redirects',OLD.id,OLD.host_key,'delete',

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 
 	"cutover/rules"
 )
@@ -160,12 +161,9 @@ func mendPrograms(ctx context.Context, q queryer, log *slog.Logger) error {
 		log.Warn("triggers or views of rules.db were missing or changed; they are made anew", slog.Any("names", names))
 	}
 	for _, name := range names {
-		kind := "TRIGGER"
-		if name[0] == 'v' {
-			kind = "VIEW"
-		}
-		if _, err := q.ExecContext(ctx, fmt.Sprintf(`DROP %s IF EXISTS "%s"; %s`, kind, name[1:], want[name])); err != nil {
-			return fmt.Errorf("mend %s: %w", name[1:], err)
+		kind, bare, _ := strings.Cut(name, " ")
+		if _, err := q.ExecContext(ctx, fmt.Sprintf(`DROP %s IF EXISTS "%s"; %s`, kind, bare, want[name])); err != nil {
+			return fmt.Errorf("mend %s: %w", name, err)
 		}
 	}
 	return nil
@@ -207,9 +205,10 @@ func expectedPrograms(ctx context.Context) (map[string]string, error) {
 	return readPrograms(ctx, conn)
 }
 
-// readPrograms returns the text of every trigger and view, by "t" or "v" and its name.
+// readPrograms returns the text of every trigger and view, and of the table that belongs to them, by kind and name: tables
+// come first.
 func readPrograms(ctx context.Context, q queryer) (map[string]string, error) {
-	rows, err := q.QueryContext(ctx, "SELECT substr(type,1,1)||name, sql FROM sqlite_master WHERE type IN ('trigger','view')")
+	rows, err := q.QueryContext(ctx, "SELECT type||' '||name, sql FROM sqlite_master WHERE type IN ('trigger','view') OR (type='table' AND name='replaced')")
 	if err != nil {
 		return nil, err
 	}

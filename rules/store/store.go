@@ -28,6 +28,8 @@ type Options struct {
 	Log          *slog.Logger     // nil discards
 	PollInterval time.Duration    // how often to look for edits from outside; 0 means 5 ms
 	Now          func() time.Time // nil means time.Now
+	KeepChanges  int              // how many changes the journal keeps at most; 0 means a million
+	KeepFor      time.Duration    // how long it keeps them at most; 0 means 365 days
 }
 
 func (o Options) pollInterval() time.Duration {
@@ -78,9 +80,11 @@ type Store struct {
 	recorded   bool // known is known
 	unrecorded bool // and could not be written
 
+	saved  mark // of the snapshot file; the owner's alone
 	thawed bool // what was published first came from the snapshot: it has to be compared with the tables
 
 	requests chan *request
+	backup   chan struct{} // holds one while a backup is made
 	ended    chan struct{} // closed when Run returns
 	beat     atomic.Int64  // when the owner last came round, in Unix nanoseconds
 
@@ -120,42 +124,55 @@ func (a Author) String() string {
 // returns what would be, and changes nothing. An edit that makes no sense is an *EditError. If ctx ends while the edits
 // wait for the database they are not made; if it ends during the commit they may be.
 func (s *Store) Apply(ctx context.Context, by Author, edits []Edit, dryRun bool) (Result, error) {
-	r := &request{by: by, edits: edits, dryRun: dryRun, at: s.options.now(), gone: ctx.Done(), answer: make(chan answer, 1)}
+	var result Result
+	err := s.ask(ctx, dryRun, func(ctx context.Context, q queryer) (err error) {
+		result, err = applyEdits(ctx, q, by, edits)
+		return err
+	})
+	if err != nil {
+		return Result{}, err
+	}
+	return result, nil
+}
+
+// ask has the owner do work in a transaction, and returns when it is committed and in force. With dryRun it is taken back
+// instead. After an error nothing may be read that work has written: it may be under way still.
+func (s *Store) ask(ctx context.Context, dryRun bool, work func(context.Context, queryer) error) error {
+	r := &request{work: work, dryRun: dryRun, at: s.options.now(), gone: ctx.Done(), answer: make(chan error, 1)}
 	select {
 	case s.requests <- r:
 	case <-ctx.Done():
-		return Result{}, ctx.Err()
+		return ctx.Err()
 	case <-s.ended:
-		return Result{}, errEnded
+		return errEnded
 	}
 	select {
-	case a := <-r.answer:
-		return a.result, a.err
+	case err := <-r.answer:
+		return err
 	case <-ctx.Done():
-		return Result{}, ctx.Err()
+		return ctx.Err()
 	case <-s.ended:
 		select {
-		case a := <-r.answer:
-			return a.result, a.err
+		case err := <-r.answer:
+			return err
 		default:
-			return Result{}, errEnded
+			return errEnded
 		}
 	}
 }
 
 var errEnded = errors.New("the rules are no longer held by this process")
 
-// request is a call of Apply on its way to the owner.
+// request is work on its way to the owner.
 type request struct {
-	by     Author
-	edits  []Edit
+	work   func(context.Context, queryer) error
 	dryRun bool
 	at     time.Time
 	gone   <-chan struct{} // closed when nobody waits for the answer any more
-	answer chan answer     // holds one, so that the owner never waits
+	answer chan error      // holds one, so that the owner never waits
 }
 
-// givenUp reports whether nobody waits for the answer: then the edits are not made, since nobody would learn of it.
+// givenUp reports whether nobody waits for the answer: then it is not done, since nobody would learn of it.
 func (r *request) givenUp() bool {
 	select {
 	case <-r.gone:
@@ -163,9 +180,4 @@ func (r *request) givenUp() bool {
 	default:
 		return false
 	}
-}
-
-type answer struct {
-	result Result
-	err    error
 }
