@@ -15,7 +15,12 @@ var ErrLocked = errors.New("another process holds the rules")
 // takeLock makes this process the only writer, until the file is closed. The kernel drops the lock with the process,
 // however it ends.
 func takeLock(dir string) (*os.File, error) {
-	file, err := os.OpenFile(filepath.Join(dir, "rules.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	path := filepath.Join(dir, "rules.lock")
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	readOnly := errors.Is(err, syscall.EROFS)
+	if readOnly {
+		file, err = os.Open(path) // a lock needs no writing
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -27,6 +32,9 @@ func takeLock(dir string) (*os.File, error) {
 			return nil, fmt.Errorf("%w: pid %s, in %s", ErrLocked, strings.TrimSpace(string(holder[:n])), dir)
 		}
 		return nil, fmt.Errorf("lock %s: %w", file.Name(), err)
+	}
+	if readOnly {
+		return file, nil
 	}
 	if err := writePID(file); err != nil {
 		_ = file.Close()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"sync"
 	"testing"
 )
 
@@ -23,12 +24,26 @@ func hold(dir string) int {
 		return 1
 	}
 	go func() { _ = s.Run(ctx) }() // until the process is killed
+	var writers sync.WaitGroup
+	for writer := range 4 {
+		writers.Go(func() { write(ctx, s, writer) })
+	}
+	writers.Wait()
+	return 1
+}
+
+// write adds one rule after the other, changes and removes some, and prints a line for each that was acknowledged.
+func write(ctx context.Context, s *Store, writer int) {
 	for n := 0; ; n++ {
-		row := map[string]any{"host": fmt.Sprintf("h%d.test", n), "percent": 100}
-		if _, err := s.Apply(ctx, Author{Name: "child"}, []Edit{{Table: TableRules, Row: row}}, false); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
+		row := map[string]any{"host": fmt.Sprintf("h%d-%d.test", writer, n), "percent": 100}
+		edits := []Edit{{Table: TableRules, Row: row}}
+		if n%3 == 2 {
+			edits = append(edits, Edit{Table: TableRules, Row: map[string]any{"host": fmt.Sprintf("h%d-%d.test", writer, n-1)}, Remove: true})
 		}
-		fmt.Fprintln(os.Stdout, n)
+		if _, err := s.Apply(ctx, Author{Name: "child"}, edits, false); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return
+		}
+		fmt.Fprintf(os.Stdout, "%d %d\n", writer, n) // one write, so that lines stay whole
 	}
 }

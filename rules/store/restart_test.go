@@ -72,7 +72,7 @@ func TestAReplacedDatabaseIsNotRuinedByTheLogOfTheOldOne(t *testing.T) {
 			stop()
 			if killed {
 				c := startChild(t, dir)
-				c.acknowledged(t, 30)
+				c.acknowledged(30)
 				_ = c.Process.Kill()
 				_ = c.Wait()
 				replace(t, other, dir)

@@ -76,10 +76,14 @@ func saveSnapshot(dir string, l loaded) error {
 	if err != nil {
 		return err
 	}
+	return writeSnapshot(dir, l.mark, frozen)
+}
+
+func writeSnapshot(dir string, at mark, frozen rules.Frozen) error {
 	parts := [][]byte{frozen.Head, bytesOf(frozen.Slots), bytesOf(frozen.Records)}
 	sums := chunkSums(parts)
 	header := snapshotHeader{
-		Magic: [8]byte([]byte(snapshotMagic)), Seq: l.mark.seq, Nonce: l.mark.nonce, At: l.mark.at.UnixMilli(),
+		Magic: [8]byte([]byte(snapshotMagic)), Seq: at.seq, Nonce: at.nonce, At: at.at.UnixMilli(),
 		HeadSize: uint64(len(parts[0])), SlotsSize: uint64(len(parts[1])), RecordsSize: uint64(len(parts[2])),
 		ChecksumOfChecksums: crc32.Checksum(sums, castagnoli()),
 	}
