@@ -35,6 +35,7 @@ func (o *owner) commit(ctx context.Context) {
 	last := o.published()
 	o.show(f.loaded)
 	for i, r := range batch {
+		r.seq = f.mark.seq
 		r.answer <- answers[i]
 	}
 	o.logProblems(last.view)
@@ -106,6 +107,9 @@ func (o *owner) applyBatch(ctx context.Context, q queryer, batch []*request) (fo
 		if _, err := q.ExecContext(ctx, "RELEASE request"); err != nil {
 			return followed{}, nil, err
 		}
+	}
+	if _, err := q.ExecContext(ctx, "DELETE FROM change_context"); err != nil {
+		return followed{}, nil, err
 	}
 	if err := o.checkGeneration(ctx, q); err != nil {
 		return followed{}, nil, err

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -75,12 +76,11 @@ func applyEdits(ctx context.Context, q queryer, by Author, edits []Edit) (Result
 	if err != nil {
 		return Result{}, err
 	}
-	result.Seq, err = newestSeq(ctx, q)
-	return result, err
+	return result, nil
 }
 
 func applyEdit(ctx context.Context, q queryer, edit Edit) (map[string]any, error) {
-	t, ok := tables()[edit.Table]
+	t, ok := tableOf(edit.Table)
 	if !ok {
 		return nil, fmt.Errorf("%q is not a table that can be edited", edit.Table)
 	}
@@ -101,28 +101,29 @@ func applyEdit(ctx context.Context, q queryer, edit Edit) (map[string]any, error
 		if edit.Table == TableMeta {
 			return nil, errMetaKey
 		}
-		rowid, err = insert(ctx, q, edit.Table, columns, values)
+		return t.result(q.QueryRowContext(ctx, insertSQL(edit.Table, columns)+" RETURNING "+t.names, values...))
 	case len(columns) > 0:
 		_, err = q.ExecContext(ctx, fmt.Sprintf("UPDATE %s SET %s=? WHERE rowid=?", edit.Table, strings.Join(columns, "=?, ")), append(values, rowid)...)
 	}
 	if err != nil {
 		return nil, err
 	}
-	row, problem, err := t.get(ctx, q, edit.Table, rowid)
-	return row, errors.Join(err, problem)
+	return t.result(q.QueryRowContext(ctx, "SELECT "+t.names+" FROM "+string(edit.Table)+" WHERE rowid=?", rowid))
 }
 
-func insert(ctx context.Context, q queryer, name Table, columns []string, values []any) (int64, error) {
+// result returns a row as it was made; one that makes no sense is an error.
+func (t table) result(row scanner) (map[string]any, error) {
+	object, problem, err := t.object(row)
+	return object, errors.Join(err, problem)
+}
+
+func insertSQL(name Table, columns []string) string {
 	marks := strings.TrimSuffix(strings.Repeat("?, ", len(columns)), ", ")
-	done, err := q.ExecContext(ctx, fmt.Sprintf("INSERT INTO %s(%s) VALUES(%s)", name, strings.Join(columns, ", "), marks), values...)
-	if err != nil {
-		return 0, err
-	}
-	return done.LastInsertId()
+	return "INSERT INTO " + string(name) + "(" + strings.Join(columns, ", ") + ") VALUES(" + marks + ")"
 }
 
 func (t table) remove(ctx context.Context, q queryer, name Table, rowid int64) (map[string]any, error) {
-	row, _, err := t.get(ctx, q, name, rowid) // a bad row may be removed
+	row, _, err := t.object(q.QueryRowContext(ctx, "SELECT "+t.names+" FROM "+string(name)+" WHERE rowid=?", rowid)) // a bad row may be removed
 	if err != nil {
 		return nil, err
 	}
@@ -130,17 +131,36 @@ func (t table) remove(ctx context.Context, q queryer, name Table, rowid int64) (
 	return row, err
 }
 
-// get returns a row as a JSON object, and why it makes no sense.
-func (t table) get(ctx context.Context, q queryer, name Table, rowid int64) (object map[string]any, problem, err error) {
-	row, problem, err := t.read(q.QueryRowContext(ctx, fmt.Sprintf("SELECT %s FROM %s WHERE rowid=?", t.names, name), rowid))
+// object returns a row as a JSON object, and why it makes no sense.
+func (t table) object(scanned scanner) (object map[string]any, problem, err error) {
+	row, problem, err := t.read(scanned)
 	if err != nil {
 		return nil, nil, err
 	}
-	text, err := json.Marshal(row)
-	if err != nil {
-		return nil, nil, err
+	return jsonObject(row), problem, nil
+}
+
+// jsonObject returns what a row would be after a way through JSON, numbers as float64. Rows are flat structs, but for the
+// targets of an upstream, which an edit never has.
+func jsonObject(row any) map[string]any {
+	value := reflect.ValueOf(row)
+	object := make(map[string]any, value.NumField())
+	for i := range value.NumField() {
+		name, _, _ := strings.Cut(value.Type().Field(i).Tag.Get("json"), ",")
+		switch field := value.Field(i); field.Kind() {
+		case reflect.String:
+			object[name] = field.String()
+		case reflect.Int, reflect.Int64:
+			object[name] = float64(field.Int())
+		case reflect.Float64:
+			object[name] = field.Float()
+		case reflect.Bool:
+			object[name] = field.Bool()
+		default:
+			object[name] = nil
+		}
 	}
-	return object, problem, json.Unmarshal(text, &object)
+	return object
 }
 
 // assignments returns the columns that an edit sets, in the table's order, and their values for SQLite.

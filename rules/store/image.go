@@ -172,7 +172,8 @@ func imageColumns(name Table) []string {
 	if name == TableMeta {
 		return []string{"value"}
 	}
-	return tables()[name].columns
+	t, _ := tableOf(name)
+	return t.columns
 }
 
 // decodeImage names the values of an image. An image of an older program may lack the last columns.

@@ -166,7 +166,7 @@ func createFile(path string) error {
 func dataSource(path, mode string) string {
 	query := url.Values{
 		"mode": {mode}, "_busy_timeout": {"10"}, "_synchronous": {"FULL"},
-		"_cache_size": {"-8000"},
+		"_cache_size": {"-8000"}, "_stmt_cache_size": {"64"}, // else each edit is parsed anew, triggers and all
 	}
 	if mode != "ro" {
 		query.Set("_journal_mode", "WAL")
@@ -179,7 +179,7 @@ func dataSource(path, mode string) string {
 func (s *Store) prepare(ctx context.Context) error {
 	for _, pragma := range []string{
 		"PRAGMA trusted_schema=OFF",
-		"PRAGMA wal_autocheckpoint=200", // an older sqlite3 program must not be the one to checkpoint: 3.51.2 and older can lose pages
+		"PRAGMA wal_autocheckpoint=600", // an older sqlite3 program must not be the one to checkpoint: 3.51.2 and older can lose pages
 		"PRAGMA journal_size_limit=4194304",
 	} {
 		if _, err := s.conn.ExecContext(ctx, pragma); err != nil {

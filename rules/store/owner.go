@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"runtime"
 	"time"
 )
 
@@ -32,6 +33,7 @@ func (s *Store) Run(ctx context.Context) error {
 			return nil
 		case r := <-s.requests:
 			o.waiting = append(o.waiting, r)
+			runtime.Gosched()
 			o.gather()
 			o.commit(context.WithoutCancel(ctx)) // what has begun is finished; so with poll and upkeep
 		case <-poll.C:
@@ -114,8 +116,20 @@ func (o *owner) upkeep(ctx context.Context) {
 	o.startJob()
 }
 
-// gather takes what else is queued, so that it shares one commit.
+// gather takes what else is queued, so that it shares one commit. It looks again as long as more comes: whoever has just
+// been answered, and is about to ask for the next edit, only needs to be let run.
 func (o *owner) gather() {
+	for {
+		before := len(o.waiting)
+		o.takeQueued()
+		if len(o.waiting) == before || len(o.waiting) >= maxBatch {
+			return
+		}
+		runtime.Gosched()
+	}
+}
+
+func (o *owner) takeQueued() {
 	for len(o.waiting) < maxBatch {
 		select {
 		case r := <-o.requests:

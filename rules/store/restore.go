@@ -13,7 +13,7 @@ import (
 // itself, by a Restore to just before it. With dryRun it returns what would be, and changes nothing.
 func (s *Store) Restore(ctx context.Context, by Author, at time.Time, dryRun bool) (Reversal, error) {
 	var result Reversal
-	err := s.ask(ctx, dryRun, func(ctx context.Context, q queryer) (err error) {
+	_, err := s.ask(ctx, dryRun, func(ctx context.Context, q queryer) (err error) {
 		result, err = restore(ctx, q, by, at)
 		return err
 	})
@@ -112,7 +112,8 @@ func outOfTheWay(row RowChange) (RowChange, bool) {
 	if row.Op != OpUpdate || byName(row.Table) {
 		return RowChange{}, false
 	}
-	for _, column := range tables()[row.Table].key {
+	t, _ := tableOf(row.Table)
+	for _, column := range t.key {
 		was, _ := row.Old.Get(column)
 		now, _ := row.New.Get(column)
 		if was != now {

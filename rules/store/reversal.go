@@ -57,19 +57,13 @@ func isRefusal(err error) bool {
 	return errors.As(err, new(*EditError)) || errors.As(err, new(*ReversalError))
 }
 
-// signed runs work so that the journal has its author and a note.
+// signed does work whose changes the journal has under a name, with a note. The name stands until the next one, or until
+// the batch ends.
 func signed(ctx context.Context, q queryer, by Author, note string, work func() error) error {
-	if _, err := q.ExecContext(ctx, "DELETE FROM change_context"); err != nil {
+	if _, err := q.ExecContext(ctx, "REPLACE INTO change_context(rowid,author,note) VALUES(1,?,?)", by.String(), note); err != nil {
 		return err
 	}
-	if _, err := q.ExecContext(ctx, "INSERT INTO change_context(author,note) VALUES(?,?)", by.String(), note); err != nil {
-		return err
-	}
-	if err := work(); err != nil {
-		return err
-	}
-	_, err := q.ExecContext(ctx, "DELETE FROM change_context")
-	return err
+	return work()
 }
 
 func newestSeq(ctx context.Context, q queryer) (seq int64, err error) {
@@ -120,7 +114,7 @@ func put(ctx context.Context, q queryer, change RowChange) error {
 		if key == "id" {
 			columns, values = append(columns, key), append(values, change.Row)
 		}
-		_, err = insert(ctx, q, change.Table, columns, values)
+		_, err = q.ExecContext(ctx, insertSQL(change.Table, columns), values...)
 	case OpUpdate:
 		columns, values := change.New.split()
 		statement := fmt.Sprintf("UPDATE %s SET %s=? WHERE %s=?", change.Table, strings.Join(columns, "=?, "), key)
@@ -176,7 +170,7 @@ func (c *Change) inverse() RowChange {
 
 // isPublic reports whether a row may be put back: of meta only the default.
 func isPublic(name Table, row string) bool {
-	_, known := tables()[name]
+	_, known := tableOf(name)
 	return known && (name != TableMeta || row == "default")
 }
 

@@ -125,38 +125,39 @@ func (a Author) String() string {
 // wait for the database they are not made; if it ends during the commit they may be.
 func (s *Store) Apply(ctx context.Context, by Author, edits []Edit, dryRun bool) (Result, error) {
 	var result Result
-	err := s.ask(ctx, dryRun, func(ctx context.Context, q queryer) (err error) {
+	seq, err := s.ask(ctx, dryRun, func(ctx context.Context, q queryer) (err error) {
 		result, err = applyEdits(ctx, q, by, edits)
 		return err
 	})
 	if err != nil {
 		return Result{}, err
 	}
+	result.Seq = seq
 	return result, nil
 }
 
 // ask has the owner do work in a transaction, and returns when it is committed and in force. With dryRun it is taken back
 // instead. After an error nothing may be read that work has written: it may be under way still.
-func (s *Store) ask(ctx context.Context, dryRun bool, work func(context.Context, queryer) error) error {
+func (s *Store) ask(ctx context.Context, dryRun bool, work func(context.Context, queryer) error) (seq int64, err error) {
 	r := &request{work: work, dryRun: dryRun, at: s.options.now(), gone: ctx.Done(), answer: make(chan error, 1)}
 	select {
 	case s.requests <- r:
 	case <-ctx.Done():
-		return ctx.Err()
+		return 0, ctx.Err()
 	case <-s.ended:
-		return errEnded
+		return 0, errEnded
 	}
 	select {
 	case err := <-r.answer:
-		return err
+		return r.seq, err
 	case <-ctx.Done():
-		return ctx.Err()
+		return 0, ctx.Err()
 	case <-s.ended:
 		select {
 		case err := <-r.answer:
-			return err
+			return r.seq, err
 		default:
-			return errEnded
+			return 0, errEnded
 		}
 	}
 }
@@ -170,6 +171,7 @@ type request struct {
 	at     time.Time
 	gone   <-chan struct{} // closed when nobody waits for the answer any more
 	answer chan error      // holds one, so that the owner never waits
+	seq    int64           // of the newest change when it was answered without an error
 }
 
 // givenUp reports whether nobody waits for the answer: then it is not done, since nobody would learn of it.

@@ -45,42 +45,48 @@ type table struct {
 	names string // the columns that read scans
 }
 
-// tables lists every table that an edit may name. It is a function, so that nobody can change it.
-func tables() map[Table]table {
-	pathKey := map[string]string{"path": "/", "match": string(rules.KindPrefix)}
-	ruleKey := map[string]string{"path": "/", "match": string(rules.KindPrefix), "conditions": "{}"}
-	return map[Table]table{
-		TableUpstreams: {
+// tableOf returns how a table is edited; false if an edit may not name it.
+func tableOf(name Table) (table, bool) {
+	switch name {
+	case TableUpstreams:
+		return table{
 			columns: []string{"name", "response_timeout", "note"}, key: []string{"name"}, names: upstreamColumns,
 			read: func(s scanner) (any, error, error) { u, err := scanUpstream(s); return u, u.Validate(), err },
-		},
-		TableTargets: {
+		}, true
+	case TableTargets:
+		return table{
 			columns: []string{"upstream", "url", "weight", "state"}, key: []string{"upstream", "url"}, hasID: true, names: targetColumns,
 			read: func(s scanner) (any, error, error) { t, err := scanTarget(s); return t, t.Validate(), err },
-		},
-		TableHosts: {
+		}, true
+	case TableHosts:
+		return table{
 			columns: []string{"host", "https", "hsts", "needs", "note"}, key: []string{"host"}, names: hostColumns,
 			read: func(s scanner) (any, error, error) { h, err := scanHost(s); return h, h.Validate(), err },
-		},
-		TableRules: {
+		}, true
+	case TableRules:
+		return table{
 			columns: []string{"host", "path", "match", "conditions", "v1", "v2", "percent", "sticky", "starts_at", "ends_at", "enabled", "needs", "note"},
-			key:     []string{"host", "path", "match", "conditions"}, initial: ruleKey, hasID: true, names: ruleColumns,
+			key:     []string{"host", "path", "match", "conditions"}, initial: map[string]string{"path": "/", "match": string(rules.KindPrefix), "conditions": "{}"},
+			hasID: true, names: ruleColumns,
 			read: func(s scanner) (any, error, error) { r, err := scanRule(s); return r, r.Validate(), err },
-		},
-		TableRedirects: {
+		}, true
+	case TableRedirects:
+		return table{
 			columns: []string{"host", "path", "match", "to_url", "status", "keep_path", "keep_query", "enabled", "needs", "note"},
-			key:     []string{"host", "path", "match"}, initial: pathKey, hasID: true, names: redirectColumns,
+			key:     []string{"host", "path", "match"}, initial: map[string]string{"path": "/", "match": string(rules.KindPrefix)},
+			hasID: true, names: redirectColumns,
 			read: func(s scanner) (any, error, error) { r, err := scanRedirect(s); return r, r.Validate(), err },
-		},
-		TableMeta: {
-			columns: []string{"key", "value"}, key: []string{"key"}, names: "key, value",
-			read: func(s scanner) (any, error, error) {
-				row := metaRow{}
-				err := s.Scan(&row.Key, &row.Value)
-				return row, row.validate(), err
-			},
-		},
+		}, true
+	case TableMeta:
+		return table{columns: []string{"key", "value"}, key: []string{"key"}, names: "key, value", read: readMeta}, true
 	}
+	return table{}, false
+}
+
+func readMeta(s scanner) (any, error, error) {
+	row := metaRow{}
+	err := s.Scan(&row.Key, &row.Value)
+	return row, row.validate(), err
 }
 
 // metaRow is a row of meta; only the default may be set through an edit.

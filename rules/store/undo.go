@@ -16,7 +16,7 @@ import (
 // dryRun it returns what would be, and changes nothing.
 func (s *Store) Undo(ctx context.Context, by Author, seqs []int64, dryRun bool) (Reversal, error) {
 	var result Reversal
-	err := s.ask(ctx, dryRun, func(ctx context.Context, q queryer) (err error) {
+	_, err := s.ask(ctx, dryRun, func(ctx context.Context, q queryer) (err error) {
 		result, err = undo(ctx, q, by, seqs)
 		return err
 	})
