@@ -15,12 +15,15 @@ func (s *Server) routes() *http.ServeMux {
 	mux.Handle("GET /v1/hosts", s.answering(s.listHosts))
 	mux.Handle("POST /v1/edits", s.answering(s.edit))
 	mux.Handle("POST /v1/explain", s.answering(s.explain))
+	mux.Handle("GET /v1/redirects/check", s.answering(s.checkRedirects))
+	mux.Handle("POST /v1/import/{table}", s.answering(s.importTable))
+	mux.Handle("GET /v1/export/{table}", s.answering(s.exportTable))
 	mux.Handle("/", s.answering(s.unknown))
 	return mux
 }
 
 // unknown answers every other path, and a known path with another method.
 func (s *Server) unknown(_ http.ResponseWriter, r *http.Request) error {
-	return refuse(http.StatusNotFound, "GET /v1/status, /v1/rules, /v1/redirects, /v1/upstreams, /v1/hosts; POST /v1/edits, /v1/explain",
+	return refuse(http.StatusNotFound, "GET /v1/status, /v1/rules, /v1/redirects, /v1/upstreams, /v1/hosts, /v1/export/rules; POST /v1/edits, /v1/explain, /v1/import/rules",
 		"there is no %s %s", r.Method, r.URL.Path)
 }

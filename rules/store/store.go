@@ -75,6 +75,9 @@ type Store struct {
 
 	unrecorded bool // rule_errors is not up to date; the owner's alone
 
+	edits     gate        // shut while an import is written
+	importing atomic.Bool // an import is under way
+
 	requests chan *request
 	ended    chan struct{} // closed when Run returns
 	beat     atomic.Int64  // when the owner last came round, in Unix nanoseconds
@@ -115,6 +118,10 @@ func (a Author) String() string {
 // returns what would be, and changes nothing. An edit that makes no sense is an *EditError. If ctx ends while the edits
 // wait for the database they are not made; if it ends during the commit they may be.
 func (s *Store) Apply(ctx context.Context, by Author, edits []Edit, dryRun bool) (Result, error) {
+	if err := s.edits.enter(ctx, editPatience); err != nil {
+		return Result{}, err
+	}
+	defer s.edits.leave()
 	r := &request{by: by, edits: edits, dryRun: dryRun, at: s.options.now(), gone: ctx.Done(), answer: make(chan answer, 1)}
 	select {
 	case s.requests <- r:
