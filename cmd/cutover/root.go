@@ -76,6 +76,7 @@ func commands(env *environment) []*cobra.Command {
 		newHostsCommand(env),
 		newExplainCommand(env),
 		newStatusCommand(env),
+		newSQLCommand(env),
 		newConfigCommand(env),
 		newUnitsCommand(env),
 		newVersionCommand(env),
