@@ -24,6 +24,7 @@ func newRedirectsCommand(env *environment) *cobra.Command {
 	}
 	cmd.AddCommand(newRedirectsListCommand(env), newRedirectsSetCommand(env), newRedirectsRemoveCommand(env))
 	cmd.AddCommand(newImportCommand(env, transfer.Redirects(), readDemoRedirects), newExportCommand(env, transfer.Redirects(), allRedirects))
+	cmd.AddCommand(newDiffCommand(env, transfer.Redirects(), allRedirects), newRedirectsCheckCommand(env))
 	return cmd
 }
 

@@ -27,6 +27,7 @@ conditions before fewer. A visitor who has got v2 keeps it while the percentage 
 	}
 	cmd.AddCommand(newRulesListCommand(env), newRulesSetCommand(env), newRulesRemoveCommand(env), newRulesDefaultCommand(env))
 	cmd.AddCommand(newImportCommand(env, transfer.Rules(), readDemoRules), newExportCommand(env, transfer.Rules(), allRules))
+	cmd.AddCommand(newDiffCommand(env, transfer.Rules(), allRules), newRulesTestCommand(env))
 	return cmd
 }
 

@@ -119,3 +119,6 @@ func (c *Client) stream(ctx context.Context, method, path string, body io.Reader
 	}
 	return response, nil
 }
+
+// Request is the request that is to be explained, as a server would get it.
+func (e *ExplainRequest) Request() (*http.Request, error) { return e.imagine() }

@@ -7,6 +7,7 @@ package transfer
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -53,15 +54,44 @@ func (t Table[R]) Key(row *R) string {
 	return strings.TrimRight(strings.ToLower(strings.Trim(*t.host(row), " ")), ".") + "\x00" + t.key(row)
 }
 
-// Difference returns the columns in which a differs from b, as "name: a → b" without the key's.
-func (t Table[R]) Difference(a, b *R) []string {
-	var parts []string
+// Defaults returns what the table's defaults make; it has no host.
+func (t Table[R]) Defaults() R { return t.initial }
+
+// Place names a row by what tells it from others.
+func (t Table[R]) Place(row *R) string {
+	text := ""
 	for _, c := range t.columns {
-		if was, is := c.get(a), c.get(b); was != is && c.name != "host" { // another spelling of a host is the same
-			parts = append(parts, fmt.Sprintf("%s: %s → %s", c.name, strconv.Quote(was), strconv.Quote(is)))
+		switch value := c.get(row); {
+		case c.name == "host" || c.name == "path":
+			text += value
+		case c.name == "match" && value == string(rules.KindExact):
+			text += " (exact)"
+		case c.name == "conditions" && value != "{}":
+			text += " " + value
 		}
 	}
-	return parts
+	return text
+}
+
+// Differing returns the columns in which two rows with one key differ. Another spelling of a host is no difference.
+func (t Table[R]) Differing(a, b *R) (names []string) {
+	for _, c := range t.columns {
+		if !slices.Contains([]string{"host", "path", "match", "conditions"}, c.name) && c.get(a) != c.get(b) {
+			names = append(names, c.name)
+		}
+	}
+	return names
+}
+
+// Cells returns some columns of a row as "name=value".
+func (t Table[R]) Cells(row *R, names []string) string {
+	var parts []string
+	for _, c := range t.columns {
+		if slices.Contains(names, c.name) {
+			parts = append(parts, c.name+"="+c.get(row))
+		}
+	}
+	return strings.Join(parts, " ")
 }
 
 // check returns why a row makes no sense. A host in another script is turned into ASCII; every other spelling stays.
