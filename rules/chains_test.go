@@ -2,6 +2,7 @@ package rules
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 )
@@ -9,8 +10,21 @@ import (
 func chainsOf(t *testing.T, rows Rows) string {
 	t.Helper()
 	var found []string
-	FindChains(rows, noon, func(c Chain) { found = append(found, c.String()) })
+	if err := FindChains(each(rows.Rules), each(rows.Redirects), noon, func(c Chain) { found = append(found, c.String()) }); err != nil {
+		t.Fatal(err)
+	}
 	return strings.Join(found, "\n")
+}
+
+func each[Row any](rows []Row) Source[Row] {
+	return func(yield func(*Row) error) error {
+		for i := range rows {
+			if err := yield(&rows[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 }
 
 func TestChainsAndLoopsAreFound(t *testing.T) {
@@ -49,6 +63,30 @@ func TestARuleThatGoesFirstEndsAChain(t *testing.T) {
 	}
 }
 
+func TestEveryLoopThatARequestMeetsIsFound(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	hosts, paths := []string{"a.test", "b.test", "*.test", "*"}, []string{"/", "/x", "/x/y", "/z/"}
+	for range 500 {
+		rows := rowsOf()
+		for id := range int64(6) {
+			to := "https://" + hosts[random.IntN(2)] + paths[random.IntN(4)]
+			rows.Redirects = append(rows.Redirects, redirect(id+1, hosts[random.IntN(4)], paths[random.IntN(4)], to, func(r *Redirect) {
+				r.Match, r.KeepPath, r.Enabled = []Kind{KindExact, KindPrefix}[random.IntN(2)], random.IntN(3) == 0, random.IntN(5) > 0
+			}))
+		}
+		view := compile(t, rows)
+		var want []string
+		for _, row := range rows.Redirects { // without the shortcuts
+			if hops, loop := view.follow(row.ToURL); row.Enabled && (len(hops) > 1 || loop) {
+				want = append(want, Chain{From: row.Host + row.Path, Hops: hops, Loop: loop}.String())
+			}
+		}
+		if got := chainsOf(t, rows); got != strings.Join(want, "\n") {
+			t.Fatalf("%+v\ngot\n%s\nwant\n%s", rows.Redirects, got, strings.Join(want, "\n"))
+		}
+	}
+}
+
 func TestAWayThatGetsEverLongerIsALoop(t *testing.T) {
 	rows := rowsOf()
 	rows.Redirects = []Redirect{redirect(1, "a.test", "/", "https://a.test/x", func(r *Redirect) { r.KeepPath = true })}
@@ -63,6 +101,8 @@ func BenchmarkFindChains(b *testing.B) {
 		rows.Redirects = append(rows.Redirects, redirect(int64(i+1), fmt.Sprintf("h%d.test", i), "/", fmt.Sprintf("https://h%d.test/", i/2+200_000), nil))
 	}
 	for b.Loop() {
-		FindChains(rows, noon, func(c Chain) { b.Error(c) })
+		if err := FindChains(each(rows.Rules), each(rows.Redirects), noon, func(c Chain) { b.Error(c) }); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

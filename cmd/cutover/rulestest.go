@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 
@@ -87,7 +86,7 @@ version only where percent is 0 or 100.`,
 
 func readCases(env *environment, name string) ([]testCase, error) {
 	const hint = "see 'cutover rules test --help' for what a case has"
-	var source io.Reader = env.stdin
+	source := env.stdin
 	if name != "-" {
 		file, err := os.Open(name)
 		if err != nil {

@@ -12,32 +12,35 @@ import (
 func (s *Store) Chains(ctx context.Context) (chains []rules.Chain, err error) {
 	err = s.withConnection(ctx, "ro", func(conn *sql.Conn) error {
 		return reading(ctx, conn, func(q queryer) error {
-			rows, err := hopRows(ctx, q, "SELECT "+redirectColumns+" FROM main.redirects ORDER BY host_key, path, match")
-			if err == nil {
-				rules.FindChains(rows, s.options.now(), func(c rules.Chain) { chains = append(chains, c) })
-			}
-			return err
+			const query = "SELECT " + redirectColumns + " FROM main.redirects ORDER BY host_key, path, match"
+			return rules.FindChains(allRules(ctx, q), redirectsOf(ctx, q, query), s.options.now(), func(c rules.Chain) { chains = append(chains, c) })
 		})
 	})
 	return chains, plainError(err)
 }
 
-// hopRows reads what decides where redirects lead: the rules too, since a visitor who meets one has arrived.
-func hopRows(ctx context.Context, q queryer, redirects string) (rules.Rows, error) {
-	var l loaded
-	for _, step := range []func(context.Context, queryer, *loaded) error{loadMeta, loadUpstreams, loadRules} {
-		if err := step(ctx, q, &l); err != nil {
-			return rules.Rows{}, err
-		}
+func allRules(ctx context.Context, q queryer) rules.Source[rules.Rule] {
+	return func(yield func(*rules.Rule) error) error {
+		return each(ctx, q, "SELECT "+ruleColumns+" FROM main.rules", func(rows *sql.Rows) error {
+			row, err := scanRule(rows)
+			if err != nil {
+				return err
+			}
+			return yield(&row)
+		})
 	}
-	l.rows.Redirects = nil
-	err := each(ctx, q, redirects, func(rows *sql.Rows) error {
-		r, err := scanRedirect(rows)
-		r.Note, r.UpdatedAt = "", ""
-		l.rows.Redirects = append(l.rows.Redirects, r)
-		return err
-	})
-	return l.rows, err
+}
+
+func redirectsOf(ctx context.Context, q queryer, query string) rules.Source[rules.Redirect] {
+	return func(yield func(*rules.Redirect) error) error {
+		return each(ctx, q, query, func(rows *sql.Rows) error {
+			row, err := scanRedirect(rows)
+			if err != nil {
+				return err
+			}
+			return yield(&row)
+		})
+	}
 }
 
 // findLoops makes a bad row of each that would lead visitors round in circles, together with those that stay. A chain that
@@ -48,18 +51,14 @@ func (i *importer) findLoops(ctx context.Context) error {
 	}
 	var loops []rules.Chain
 	err := reading(ctx, i.conn, func(q queryer) error {
-		rows, err := hopRows(ctx, q, i.redirectsAfterwards())
-		if err == nil {
-			rules.FindChains(rows, i.now, func(c rules.Chain) {
-				switch {
-				case c.ID < 0 && c.Loop:
-					loops = append(loops, c)
-				case len(i.result.Warnings) < maxWarnings:
-					i.result.Warnings = append(i.result.Warnings, c.String())
-				}
-			})
-		}
-		return err
+		return rules.FindChains(allRules(ctx, q), redirectsOf(ctx, q, i.redirectsAfterwards()), i.now, func(c rules.Chain) {
+			switch {
+			case c.ID < 0 && c.Loop:
+				loops = append(loops, c)
+			case len(i.result.Warnings) < maxWarnings:
+				i.result.Warnings = append(i.result.Warnings, c.String())
+			}
+		})
 	})
 	if err != nil {
 		return err
