@@ -41,13 +41,21 @@ func newExportCommand[R transfer.Row](env *environment, table transfer.Table[R],
 				file = "-"
 			}
 			if file == "-" && format == "" {
-				format = string(transfer.CSV)
+				format = stdoutFormat(env)
 			}
 			return exportTo(cmd, env, table, all, file, format)
 		},
 	}
 	cmd.Flags().StringVar(&format, "format", "", "csv or json (default: what the name of FILE ends in, or csv)")
 	return cmd
+}
+
+// stdoutFormat is CSV unless -o json was given.
+func stdoutFormat(env *environment) string {
+	if env.output == "json" {
+		return string(transfer.JSON)
+	}
+	return string(transfer.CSV)
 }
 
 func exportTo[R transfer.Row](cmd *cobra.Command, env *environment, table transfer.Table[R], all exporter[R], name, flag string) (err error) {

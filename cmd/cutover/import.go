@@ -34,7 +34,7 @@ CSV begins with a line that names columns, in any order; JSON is a list of objec
 A column that is left out, or an empty cell, has the table's default. id and updated_at are passed over.
 
 A row whose ` + table.KeyNames() + ` are there already is changed. With a bad line nothing is changed, unless
---partial is given; the exit status is 1 all the same.`,
+--partial is given; the exit status is 1 all the same. With --replace --partial the row of a bad line is removed.`,
 		Example: strings.ReplaceAll(`  cutover NAME import NAME.csv --append --dry-run
   cutover NAME import NAME.csv --append              add and change, remove nothing
   cutover NAME import NAME.json --replace            remove what the file does not have

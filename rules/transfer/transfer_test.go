@@ -223,3 +223,17 @@ func FuzzNoFileIsTooStrange(f *testing.F) {
 		_ = Rules().ReadStream(strings.NewReader(text), func(Line[rules.Rule]) error { return nil })
 	})
 }
+
+func FuzzRowsOfAnotherProgramAreGoodOrRefused(f *testing.F) {
+	f.Add("example.com/old", "https://b.test", "v2")
+	f.Add("//", "b.test", "1")
+	f.Fuzz(func(t *testing.T, prefix, to, version string) {
+		row, err := DemoRedirect(prefix, to)
+		if err == nil && (row.Host == "" || !strings.HasPrefix(row.Path, "/") || row.KeepPath) {
+			t.Errorf("%q became %+v", prefix, row)
+		}
+		if rule, err := DemoRule(prefix, version); err == nil && rule.Percent != 0 && rule.Percent != 100 {
+			t.Errorf("%q became %+v", version, rule)
+		}
+	})
+}
