@@ -20,6 +20,7 @@ var mayImport = map[string][]string{
 	"cutover/proxy/upstream": {"cutover/rules$"},
 	"cutover/proxy":          {"cutover/rules$", "cutover/proxy/upstream", "cutover/proxy/metrics"},
 	"cutover/rules/store":    {"cutover/rules$"},
+	"cutover/rules/transfer": {"cutover/rules$"},
 	"cutover/rules":          {},
 	"cutover/tlsbridge":      {},
 	"cutover/systemd":        {},

@@ -60,7 +60,7 @@ func foreignState(t *testing.T) (state string, variables []string) {
 
 func TestRootBecomesTheOwnerOfTheRulesBeforeTouchingThem(t *testing.T) {
 	state, variables := foreignState(t)
-	for _, args := range [][]string{{"rules", "set", "shop.example.com", "--percent", "10"}, {"explain", "https://shop.example.com/"}, {"status"}} {
+	for _, args := range [][]string{{"rules", "set", "shop.example.com", "--percent", "10"}, {"explain", "https://shop.example.com/"}, {"sql", "UPDATE rules SET percent=20"}, {"status"}} {
 		output, err := asRoot(t, variables, "cutover", args...).CombinedOutput()
 		if err != nil && args[0] != "status" { // no daemon runs, and status says so
 			t.Fatalf("cutover %v: %v\n%s", args, err, output)
@@ -86,6 +86,23 @@ func TestRootBecomesTheOwnerOfTheRulesBeforeTouchingThem(t *testing.T) {
 	}
 	if files < 3 { // the folder, rules.db and a key at least
 		t.Errorf("only %d files were looked at", files)
+	}
+}
+
+func TestFilesAreReadAndWrittenAsWhoRunsTheCommand(t *testing.T) {
+	_, variables := foreignState(t)
+	folder := t.TempDir() // which the owner of the rules cannot enter
+	file := filepath.Join(folder, "rules.csv")
+	if err := os.WriteFile(file, []byte("host\nshop.example.com\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"rules", "import", file, "--append"}, {"rules", "export", file}, {"rules", "diff", file}} {
+		if output, err := asRoot(t, variables, "cutover", args...).CombinedOutput(); err != nil {
+			t.Errorf("cutover %v: %v\n%s", args, err, output)
+		}
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"cutover/proxy/admin"
 	"cutover/rules"
 	"cutover/rules/store"
+	"cutover/rules/transfer"
 )
 
 func newRedirectsCommand(env *environment) *cobra.Command {
@@ -22,6 +23,8 @@ func newRedirectsCommand(env *environment) *cobra.Command {
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newRedirectsListCommand(env), newRedirectsSetCommand(env), newRedirectsRemoveCommand(env))
+	cmd.AddCommand(newImportCommand(env, transfer.Redirects(), readDemoRedirects), newExportCommand(env, transfer.Redirects(), allRedirects))
+	cmd.AddCommand(newDiffCommand(env, transfer.Redirects(), allRedirects), newRedirectsCheckCommand(env))
 	return cmd
 }
 

@@ -80,6 +80,7 @@ func commands(env *environment) []*cobra.Command {
 		newUndoCommand(env),
 		newRestoreCommand(env),
 		newBackupCommand(env),
+		newSQLCommand(env),
 		newConfigCommand(env),
 		newUnitsCommand(env),
 		newVersionCommand(env),

@@ -11,6 +11,7 @@ import (
 	"cutover/proxy/admin"
 	"cutover/rules"
 	"cutover/rules/store"
+	"cutover/rules/transfer"
 )
 
 func newRulesCommand(env *environment) *cobra.Command {
@@ -25,6 +26,8 @@ conditions before fewer. A visitor who has got v2 keeps it while the percentage 
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newRulesListCommand(env), newRulesSetCommand(env), newRulesRemoveCommand(env), newRulesDefaultCommand(env))
+	cmd.AddCommand(newImportCommand(env, transfer.Rules(), readDemoRules), newExportCommand(env, transfer.Rules(), allRules))
+	cmd.AddCommand(newDiffCommand(env, transfer.Rules(), allRules), newRulesTestCommand(env))
 	return cmd
 }
 

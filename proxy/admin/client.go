@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
@@ -175,72 +174,4 @@ func readError(status int, body io.Reader) error {
 		answer.Hint = "is it another program that listens there, or another version?"
 	}
 	return answer
-}
-
-// inProcess is a transport that calls a handler.
-type inProcess struct{ handler http.Handler }
-
-// RoundTrip implements http.RoundTripper. The handler goes on while the body of its answer is read.
-func (t inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
-	request := r.Clone(r.Context())
-	request.RequestURI = r.URL.RequestURI()
-	if request.Body == nil {
-		request.Body = http.NoBody
-	}
-	body, writer := io.Pipe()
-	recorder := &recorder{header: http.Header{}, body: writer, begun: make(chan int, 1)}
-	go func() {
-		defer func() { _ = request.Body.Close() }() // a transport closes the body
-		t.handler.ServeHTTP(recorder, request)
-		recorder.WriteHeader(http.StatusOK) // if nothing was written
-		_ = writer.CloseWithError(recorder.ending())
-	}()
-	status := <-recorder.begun
-	if err := r.Context().Err(); err != nil {
-		_ = body.Close()
-		return nil, err
-	}
-	return &http.Response{
-		StatusCode: status, Status: http.StatusText(status),
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: recorder.sent, Body: body, ContentLength: recorder.length, Request: r,
-	}, nil
-}
-
-// recorder hands an answer on as it is written. The fields below begun may be read once that has had the status.
-type recorder struct {
-	header  http.Header
-	body    *io.PipeWriter
-	written int64
-	begun   chan int // holds one, so that the handler never waits
-	sent    http.Header
-	length  int64 // -1 if the handler did not say
-}
-
-func (r *recorder) Header() http.Header { return r.header }
-
-func (r *recorder) WriteHeader(status int) {
-	if r.sent != nil {
-		return
-	}
-	r.sent, r.length = r.header.Clone(), -1
-	if length, err := strconv.ParseInt(r.header.Get("Content-Length"), 10, 64); err == nil {
-		r.length = length
-	}
-	r.begun <- status
-}
-
-func (r *recorder) Write(data []byte) (int, error) {
-	r.WriteHeader(http.StatusOK)
-	n, err := r.body.Write(data)
-	r.written += int64(n)
-	return n, err
-}
-
-// ending is what the reader of the body gets at its end: nil unless some of it is missing.
-func (r *recorder) ending() error {
-	if r.length > r.written {
-		return io.ErrUnexpectedEOF
-	}
-	return nil
 }

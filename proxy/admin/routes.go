@@ -19,12 +19,16 @@ func (s *Server) routes() *http.ServeMux {
 	mux.Handle("POST /v1/undo", s.answering(s.undo))
 	mux.Handle("POST /v1/restore", s.answering(s.restore))
 	mux.Handle("GET /v1/backup", s.answering(s.backup))
+	mux.Handle("GET /v1/redirects/check", s.answering(s.checkRedirects))
+	mux.Handle("POST /v1/import/{table}", s.answering(s.importTable))
+	mux.Handle("GET /v1/export/{table}", s.answering(s.exportTable))
 	mux.Handle("/", s.answering(s.unknown))
 	return mux
 }
 
 // unknown answers every other path, and a known path with another method.
 func (s *Server) unknown(_ http.ResponseWriter, r *http.Request) error {
-	return refuse(http.StatusNotFound, "GET /v1/status, /v1/rules, /v1/redirects, /v1/upstreams, /v1/hosts, /v1/history, /v1/backup; POST /v1/edits, /v1/undo, /v1/restore, /v1/explain",
+	return refuse(http.StatusNotFound, "GET /v1/status, /v1/rules, /v1/redirects, /v1/upstreams, /v1/hosts, /v1/history, /v1/backup, /v1/export/rules; "+
+		"POST /v1/edits, /v1/explain, /v1/undo, /v1/restore, /v1/import/rules",
 		"there is no %s %s", r.Method, r.URL.Path)
 }

@@ -1,0 +1,43 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"sync"
+	"time"
+)
+
+// meter shows on a terminal how far something is; elsewhere it is silent.
+type meter struct {
+	mutex sync.Mutex
+	out   io.Writer // nil: silent
+	last  time.Time
+}
+
+func newMeter(env *environment) *meter {
+	if !isTerminal(env.stderr) {
+		return &meter{}
+	}
+	return &meter{out: env.stderr, last: time.Now()} // what is quick needs none
+}
+
+const meterEvery = 200 * time.Millisecond
+
+func (m *meter) show(done int, what string) {
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	if m.out == nil || time.Since(m.last) < meterEvery {
+		return
+	}
+	m.last = time.Now()
+	_, _ = fmt.Fprintf(m.out, "\r\x1b[K%d %s", done, what)
+}
+
+func (m *meter) clear() {
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	if m.out != nil {
+		_, _ = fmt.Fprint(m.out, "\r\x1b[K")
+	}
+	m.out = nil
+}

@@ -1,0 +1,285 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mattn/go-sqlite3"
+)
+
+// importer is one Import under way. Its rows are gathered in a temporary table that has the constraints of the real one,
+// which is what finds bad rows, and what the real one is then compared with.
+type importer struct {
+	Import
+	table     table
+	conn      *sql.Conn
+	by        Author
+	now       time.Time
+	progress  func(int)
+	upstreams map[string]bool
+	total     int // rows gathered
+	result    ImportResult
+}
+
+func (i *importer) run(ctx context.Context, s *Store) error {
+	steps := []func(context.Context) error{i.prepare, i.gather, i.findLoops}
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	if i.DryRun || (i.result.BadTotal > 0 && !i.Partial) {
+		return reading(ctx, i.conn, func(q queryer) error { return i.compare(ctx, q) })
+	}
+	if err := s.edits.shut(ctx); err != nil {
+		return err
+	}
+	defer s.edits.open()
+	err := writing(ctx, i.conn, func(q queryer) error { return i.apply(ctx, q) })
+	if isBusy(err) {
+		return fmt.Errorf("nothing was changed: the database is locked%s; end its transaction with COMMIT or ROLLBACK, then try again: %w", lockHolder(s.path), err)
+	}
+	i.result.Applied = err == nil
+	return err
+}
+
+// prepare makes the temporary table from the text of the real one.
+func (i *importer) prepare(ctx context.Context) error {
+	i.upstreams = map[string]bool{}
+	err := each(ctx, i.conn, "SELECT name FROM upstreams", func(rows *sql.Rows) error {
+		var name string
+		err := rows.Scan(&name)
+		i.upstreams[name] = true
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	var text string
+	if err := i.conn.QueryRowContext(ctx, "SELECT sql FROM main.sqlite_master WHERE type='table' AND name=?", i.Table).Scan(&text); err != nil {
+		return err
+	}
+	_, columns, _ := strings.Cut(text, "(")
+	_, err = i.conn.ExecContext(ctx, "CREATE TEMP TABLE staged("+columns+
+		"; ALTER TABLE temp.staged ADD COLUMN line INTEGER NOT NULL DEFAULT 0; CREATE UNIQUE INDEX temp.staged_key ON staged("+i.keyColumns()+")")
+	return err
+}
+
+// keyColumns are those of the table's unique index.
+func (i *importer) keyColumns() string {
+	return strings.Join(append([]string{"host_key"}, i.table.key[1:]...), ",")
+}
+
+// gather puts all rows into the temporary table. Nothing of the database is locked meanwhile.
+func (i *importer) gather(ctx context.Context) error {
+	columns := append(slices.Clone(i.table.columns), "line")
+	marks := strings.TrimSuffix(strings.Repeat("?,", len(columns)), ",")
+	if _, err := i.conn.ExecContext(ctx, "BEGIN"); err != nil {
+		return err
+	}
+	quiet := context.WithoutCancel(ctx) // a context that can end costs a goroutine for each row
+	insert, err := i.conn.PrepareContext(quiet, fmt.Sprintf("INSERT INTO temp.staged(%s) VALUES(%s)", strings.Join(columns, ","), marks))
+	if err == nil {
+		err = i.Rows(func(row ImportRow) error { return errors.Join(ctx.Err(), i.add(quiet, insert, row)) })
+		err = errors.Join(err, insert.Close())
+	}
+	if err != nil {
+		_, _ = i.conn.ExecContext(quiet, "ROLLBACK") // the connection is given up anyway
+		return err
+	}
+	_, err = i.conn.ExecContext(ctx, "COMMIT")
+	return err
+}
+
+func (i *importer) add(ctx context.Context, insert *sql.Stmt, row ImportRow) error {
+	if row.Problem == "" {
+		row.Problem = i.check(row)
+	}
+	if row.Problem != "" {
+		i.bad(row.Line, row.Problem)
+		return nil
+	}
+	_, err := insert.ExecContext(ctx, append(row.values(), row.Line)...)
+	var problem sqlite3.Error
+	if errors.As(err, &problem) && problem.Code == sqlite3.ErrConstraint {
+		i.bad(row.Line, importConstraint(problem))
+		return nil
+	}
+	if err == nil {
+		i.total++
+	}
+	return err
+}
+
+func importConstraint(problem sqlite3.Error) string {
+	if problem.ExtendedCode == sqlite3.ErrConstraintUnique {
+		return "the same row as one before it"
+	}
+	return constraintText(problem.Error())
+}
+
+// check returns why a row makes no sense, as far as the constraints of the table do not find it.
+func (i *importer) check(row ImportRow) string {
+	var err error
+	switch {
+	case i.Table == TableRules && row.Rule != nil:
+		for _, name := range []string{row.Rule.V1, row.Rule.V2} {
+			if !i.upstreams[name] {
+				return fmt.Sprintf("there is no upstream %q (cutover upstreams ls)", name)
+			}
+		}
+		err = row.Rule.Validate()
+	case i.Table == TableRedirects && row.Redirect != nil:
+		err = row.Redirect.Validate()
+	default:
+		return "it is no row of " + string(i.Table)
+	}
+	if err != nil {
+		return err.Error()
+	}
+	return ""
+}
+
+func (i *importer) bad(line int, reason string) {
+	i.result.BadTotal++
+	if len(i.result.Bad) < maxBad {
+		i.result.Bad = append(i.result.Bad, BadRow{line, reason})
+	}
+}
+
+// values are the columns of table.columns, in its order.
+func (r ImportRow) values() []any {
+	if row := r.Rule; row != nil {
+		return []any{
+			row.Host, row.Path, string(row.Match), row.Conditions, row.V1, row.V2, row.Percent, string(row.Sticky), row.StartsAt, row.EndsAt,
+			flag(row.Enabled), row.Needs, row.Note,
+		}
+	}
+	row := r.Redirect
+	return []any{
+		row.Host, row.Path, string(row.Match), row.ToURL, row.Status, flag(row.KeepPath), flag(row.KeepQuery), flag(row.Enabled), row.Needs, row.Note,
+	}
+}
+
+func flag(on bool) int {
+	if on {
+		return 1
+	}
+	return 0
+}
+
+// same is the SQL condition that a row of the temporary table has the key of a row of the real one.
+func (i *importer) same() string {
+	conditions := []string{"r.host_key=s.host_key"}
+	for _, column := range i.table.key[1:] {
+		conditions = append(conditions, "r."+column+"=s."+column)
+	}
+	return strings.Join(conditions, " AND ")
+}
+
+// content lists the columns that are no part of the key. Another spelling of a host is no change.
+func (i *importer) content() []string {
+	return slices.DeleteFunc(slices.Clone(i.table.columns), func(name string) bool { return slices.Contains(i.table.key, name) })
+}
+
+// equal is same, and that all other columns agree.
+func (i *importer) equal() string {
+	text := i.same()
+	for _, column := range i.content() {
+		text += " AND r." + column + " IS s." + column
+	}
+	return text
+}
+
+// compare counts what would change.
+func (i *importer) compare(ctx context.Context, q queryer) error {
+	var known int
+	count := func(into *int, query string) error { return q.QueryRowContext(ctx, query).Scan(into) }
+	err := count(&known, fmt.Sprintf("SELECT count(*) FROM temp.staged s WHERE EXISTS(SELECT 1 FROM main.%s r WHERE %s)", i.Table, i.same()))
+	if err == nil {
+		err = count(&i.result.Unchanged, fmt.Sprintf("SELECT count(*) FROM temp.staged s WHERE EXISTS(SELECT 1 FROM main.%s r WHERE %s)", i.Table, i.equal()))
+	}
+	if err == nil && i.Replace {
+		err = count(&i.result.Removed, fmt.Sprintf("SELECT count(*) FROM main.%s r WHERE NOT EXISTS(SELECT 1 FROM temp.staged s WHERE %s)", i.Table, i.same()))
+	}
+	i.result.Added, i.result.Changed = i.total-known, known-i.result.Unchanged
+	return err
+}
+
+// apply makes the real table what it is to be. It runs with the write lock held.
+func (i *importer) apply(ctx context.Context, q queryer) error {
+	var before int64
+	if err := q.QueryRowContext(ctx, "SELECT coalesce(max(seq),0) FROM changes").Scan(&before); err != nil {
+		return err
+	}
+	if err := i.signed(ctx, q); err != nil {
+		return err
+	}
+	err := each(ctx, q, "SELECT op, count(*) FROM changes WHERE seq>? AND tbl=? GROUP BY op", func(rows *sql.Rows) error {
+		var op string
+		var n int
+		err := rows.Scan(&op, &n)
+		*map[string]*int{"insert": &i.result.Added, "update": &i.result.Changed, "delete": &i.result.Removed}[op] = n
+		return err
+	}, before, i.Table)
+	if err != nil {
+		return err
+	}
+	i.result.Unchanged = i.total - i.result.Added - i.result.Changed
+	return q.QueryRowContext(ctx, "SELECT coalesce(max(seq),0) FROM changes").Scan(&i.result.Seq)
+}
+
+// signed changes the rows in the author's name.
+func (i *importer) signed(ctx context.Context, q queryer) error {
+	if _, err := q.ExecContext(ctx, "DELETE FROM change_context"); err != nil {
+		return err
+	}
+	if _, err := q.ExecContext(ctx, "INSERT INTO change_context(author) VALUES(?)", i.by.String()); err != nil {
+		return err
+	}
+	if i.Replace {
+		remove := fmt.Sprintf("DELETE FROM main.%s AS r WHERE NOT EXISTS(SELECT 1 FROM temp.staged s WHERE %s)", i.Table, i.same())
+		if _, err := q.ExecContext(ctx, remove); err != nil {
+			return err
+		}
+	}
+	if err := i.move(ctx, q); err != nil {
+		return err
+	}
+	_, err := q.ExecContext(ctx, "DELETE FROM change_context")
+	return err
+}
+
+// move brings the rows over that are new or different, some at a time.
+func (i *importer) move(ctx context.Context, q queryer) error {
+	columns := strings.Join(i.table.columns, ",")
+	sets := make([]string, 0, len(columns))
+	for _, column := range i.content() {
+		sets = append(sets, column+"=excluded."+column)
+	}
+	upsert, err := i.conn.PrepareContext(context.WithoutCancel(ctx), fmt.Sprintf(
+		"INSERT INTO main.%s(%s) SELECT %s FROM temp.staged s WHERE id>? AND id<=? AND NOT EXISTS(SELECT 1 FROM main.%s r WHERE %s) ON CONFLICT(%s) DO UPDATE SET %s",
+		i.Table, columns, columns, i.Table, i.equal(), i.keyColumns(), strings.Join(sets, ",")))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = upsert.Close() }() // it was only executed
+	var last int
+	if err := q.QueryRowContext(ctx, "SELECT coalesce(max(id),0) FROM temp.staged").Scan(&last); err != nil {
+		return err
+	}
+	for done := 0; done < last; done += importChunk {
+		if _, err := upsert.ExecContext(ctx, done, done+importChunk); err != nil {
+			return err
+		}
+		if i.progress != nil {
+			i.progress(min(done+importChunk, last))
+		}
+	}
+	return nil
+}
