@@ -267,14 +267,18 @@ type child struct {
 	lines *bufio.Scanner
 }
 
-func startChild(t *testing.T, dir string) *child {
+func startChild(t *testing.T, dir string) *child { return startChildWith(t, dir) }
+
+func startImporting(t *testing.T, dir string) *child { return startChildWith(t, dir, "STORE_IMPORT=1") }
+
+func startChildWith(t *testing.T, dir string, environment ...string) *child {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := &child{Cmd: exec.CommandContext(t.Context(), self)}
-	c.Env = append(os.Environ(), "STORE_CHILD="+dir)
+	c.Env = append(append(os.Environ(), "STORE_CHILD="+dir), environment...)
 	c.Stderr = os.Stderr
 	out, err := c.StdoutPipe()
 	if err != nil {

@@ -33,20 +33,24 @@ type followed struct {
 }
 
 // follow reads what has changed since a view was made, and nothing else: the journal since then, and the rows that it
-// names. The errors are errDiscontinued, errTooMany and those of reading.
-func follow(ctx context.Context, q queryer, from loaded) (followed, error) {
+// names. Changes that are held back are passed over. The errors are errDiscontinued, errTooMany and those of reading.
+func follow(ctx context.Context, q queryer, from loaded, hold held) (followed, error) {
 	if err := checkContinued(ctx, q, from); err != nil {
 		return followed{}, err
 	}
-	changes, err := readChanges(ctx, q, from.mark.seq)
+	changes, err := readChanges(ctx, q, from.mark.seq, hold)
 	if err != nil {
 		return followed{}, err
 	}
-	if len(changes) == 0 {
+	if len(changes) == 0 && hold.none() {
 		return followed{loaded: from}, nil
 	}
 	if len(changes) > maxFollowed {
 		return followed{}, errTooMany
+	}
+	if len(changes) == 0 { // all are held back
+		newest, err := readMark(ctx, q)
+		return followed{loaded: loaded{from.view, newest}}, err
 	}
 	update, err := readUpdate(ctx, q, from.view, changes)
 	if err != nil {
@@ -77,14 +81,14 @@ func touchTables(ctx context.Context, q queryer) error {
 	return q.QueryRowContext(ctx, query).Scan(&n)
 }
 
-func readChanges(ctx context.Context, q queryer, after int64) (list []change, err error) {
-	const query = `SELECT seq, author, tbl, row, op, coalesce(host,''), coalesce(old_host,''), coalesce(old,'') FROM changes WHERE seq>? ORDER BY seq LIMIT ?`
+func readChanges(ctx context.Context, q queryer, after int64, hold held) (list []change, err error) {
+	const query = `SELECT seq, author, tbl, row, op, coalesce(host,''), coalesce(old_host,''), coalesce(old,'') FROM changes WHERE seq>? AND (?='' OR note NOT IN (?,?)) ORDER BY seq LIMIT ?`
 	err = each(ctx, q, query, func(rows *sql.Rows) error {
 		var c change
 		err := rows.Scan(&c.seq, &c.author, &c.table, &c.row, &c.op, &c.host, &c.oldHost, &c.oldImage)
 		list = append(list, c)
 		return err
-	}, after, maxFollowed+1)
+	}, after, hold.tag, hold.tag, hold.tag+takenBack, maxFollowed+1)
 	return list, err
 }
 

@@ -48,10 +48,11 @@ type ImportResult struct {
 }
 
 const (
-	maxBad       = 1000 // bad rows that are named
-	maxWarnings  = 100
-	importChunk  = 1000             // rows that one statement moves
-	editPatience = 30 * time.Second // how long an edit waits for an import that is being written
+	maxBad      = 1000 // bad rows that are named
+	maxWarnings = 100
+	atOnce      = 2000                  // changes that one transaction makes; more are made in many of them
+	importChunk = 2000                  // rows that one of these looks at: some hundredths of a second
+	importRest  = 10 * time.Millisecond // between them
 )
 
 // ErrImporting says that another import is under way.
@@ -59,8 +60,8 @@ var ErrImporting = errors.New("another import is under way: wait until it is don
 
 var errNoImport = errors.New("only rules and redirects can be imported")
 
-// Import applies many rows, and returns when they are committed and in force. progress, which may be nil, is told how many rows
-// are written. Edits that arrive while the rows are written wait; all reading, checking and comparing is done before.
+// Import applies many rows, and returns when they are committed and in force, which happens at once. progress, which may be
+// nil, is told how many rows are written. Edits of others go on meanwhile. An error says that nothing was changed.
 func (s *Store) Import(ctx context.Context, by Author, im Import, progress func(done int)) (ImportResult, error) {
 	if im.Table != TableRules && im.Table != TableRedirects {
 		return ImportResult{}, errNoImport
@@ -104,7 +105,7 @@ func (s *Store) importRows(ctx context.Context, by Author, im Import, progress f
 		return err
 	})
 	if err == nil && result.Applied {
-		err = s.waitForSeq(ctx, result.Seq)
+		err = s.waitFor(ctx, func() bool { return s.Snapshot().Seq >= result.Seq && s.holding().none() })
 	}
 	return result, err
 }
@@ -132,11 +133,11 @@ func (s *Store) withConnection(ctx context.Context, work func(*sql.Conn) error) 
 	return work(conn)
 }
 
-// waitForSeq waits until the owner has published a change, which it notices by itself.
-func (s *Store) waitForSeq(ctx context.Context, seq int64) error {
+// waitFor waits until the owner has published what it notices by itself.
+func (s *Store) waitFor(ctx context.Context, published func() bool) error {
 	again := time.NewTicker(s.options.pollInterval())
 	defer again.Stop()
-	for s.Snapshot().Seq < seq {
+	for !published() {
 		if health := s.Health(); health.ReadOnly {
 			return fmt.Errorf("the rows are stored, but not in force: %s", health.Problem)
 		}

@@ -5,9 +5,10 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"cutover/rules"
 )
@@ -143,27 +144,91 @@ func TestOnlyOneImportIsUnderWay(t *testing.T) {
 	}
 }
 
-func TestEditsWaitForAnImportThatIsBeingWritten(t *testing.T) {
-	leakCheck(t)
-	s, _ := start(t, t.TempDir())
-	edited := make(chan error, 1)
-	result, err := s.Import(t.Context(), Author{Name: "importer"}, Import{Table: TableRules, Rows: these(ruleRow(1, "a.test", 0))}, func(int) {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-		defer cancel()
-		if _, err := s.Apply(ctx, Author{Name: "hurried"}, nil, false); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("an edit that does not wait says %v", err)
+// manyRules are rules for h0.test and so on, on v2.
+func manyRules(n int) func(func(ImportRow) error) error {
+	return func(add func(ImportRow) error) error {
+		for i := range n {
+			if err := add(ruleRow(i+1, fmt.Sprintf("h%d.test", i), 100)); err != nil {
+				return err
+			}
 		}
-		go func() {
-			_, err := s.Apply(t.Context(), Author{Name: "patient"}, []Edit{{Table: TableRules, Row: map[string]any{"host": "a.test", "percent": 100}}}, false)
-			edited <- err
-		}()
+		return nil
+	}
+}
+
+func TestEditsGoOnDuringALargeImportWhichComesIntoForceAtOnce(t *testing.T) {
+	leakCheck(t)
+	dir := t.TempDir()
+	s, _ := start(t, dir)
+	edits := 0
+	result, err := s.Import(t.Context(), Author{Name: "importer"}, Import{Table: TableRules, Rows: manyRules(10_000)}, func(int) {
+		host := fmt.Sprintf("meanwhile%d.test", edits)
+		edits++
+		set(t, s, map[string]any{"host": host, "percent": 100})
+		mustSqlite(t, dir, "UPDATE rules SET note='seen' WHERE host='"+host+"'")
+		if version(s, host) != rules.V2 || version(s, "h0.test") != rules.V1 {
+			t.Errorf("after edit %d: the edit is in force: %s, the import is: %s", edits, version(s, host), version(s, "h0.test"))
+		}
 	})
-	if err != nil || !result.Applied {
-		t.Fatal(result, err)
+	if err != nil || result.Added != 10_000 || edits != 5 {
+		t.Fatal(result, edits, err)
 	}
-	if err := <-edited; err != nil || version(s, "a.test") != rules.V2 {
-		t.Errorf("the edit that waited: %v, %s", err, version(s, "a.test"))
+	if version(s, "h0.test") != rules.V2 || version(s, "h9999.test") != rules.V2 {
+		t.Error("the import is not in force")
 	}
+	expectTrue(t, s)
+	mustSqlite(t, dir, "UPDATE rules SET percent=0 WHERE host='h1.test'")
+	eventually(t, "an edit after the import", func() bool { return version(s, "h1.test") == rules.V1 })
+}
+
+func TestAnImportThatWasKilledIsTakenBack(t *testing.T) {
+	for name, snapshot := range map[string]bool{"with a snapshot": true, "without": false} {
+		t.Run(name, func(t *testing.T) {
+			_, dir, stop := served(t)
+			stop()
+			child := startImporting(t, dir)
+			child.acknowledged(3) // some chunks are written
+			_ = child.Process.Kill()
+			_ = child.Wait()
+			if n := mustSqlite(t, dir, "SELECT count(*)>1000 FROM rules"); n != "1" {
+				t.Fatal("nothing was written yet")
+			}
+			if !snapshot {
+				_ = os.Remove(filepath.Join(dir, snapshotFile))
+			}
+			s, _ := start(t, dir)
+			if version(s, "a.test") != rules.V2 || version(s, "h0.test") != rules.V1 {
+				t.Errorf("%s, %s", version(s, "a.test"), version(s, "h0.test"))
+			}
+			set(t, s, map[string]any{"host": "b.test"})
+			eventually(t, "taking it back", func() bool { return s.holding().none() })
+			if got := mustSqlite(t, dir, "SELECT group_concat(host) FROM rules; SELECT count(*) FROM meta WHERE key='importing'"); got != "a.test,b.test\n0" {
+				t.Error(got)
+			}
+			expectTrue(t, s)
+			mustImport(t, s, Import{Table: TableRules, Rows: manyRules(3000)})
+			if version(s, "h0.test") != rules.V2 {
+				t.Error("another import is not in force")
+			}
+		})
+	}
+}
+
+func TestWhatOthersChangedOfABrokenImportStays(t *testing.T) {
+	s, dir, _ := served(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := s.Import(ctx, Author{}, Import{Table: TableRules, Rows: manyRules(10_000)}, func(int) {
+		set(t, s, map[string]any{"host": "h0.test", "note": "mine"})
+		cancel()
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if got := mustSqlite(t, dir, "SELECT group_concat(host||note) FROM rules"); got != "a.test,h0.testmine" {
+		t.Error(got)
+	}
+	eventually(t, "the end", func() bool { return s.holding().none() })
+	expectTrue(t, s)
 }
 
 func TestAnImportThatBreaksOffLeavesNothing(t *testing.T) {
@@ -190,8 +255,8 @@ func TestAnImportThatBreaksOffLeavesNothing(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	set(t, s, map[string]any{"host": "b.test"}) // the lock is given back
-	if got := mustSqlite(t, dir, "SELECT count(*), min(author) FROM changes"); got != "1|tester" {
-		t.Errorf("the journal says %s", got)
+	if got := mustSqlite(t, dir, "SELECT count(*), min(host) FROM rules"); got != "1|b.test" {
+		t.Errorf("the rules are %s", got)
 	}
 	stop()
 	if _, err := s.Import(t.Context(), Author{}, Import{Table: TableRules, Rows: these()}, nil); err == nil {

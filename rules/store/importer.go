@@ -23,7 +23,9 @@ type importer struct {
 	progress  func(int)
 	upstreams map[string]bool
 	total     int // rows gathered
-	result    ImportResult
+
+	lastStaged, lastReal int64 // the highest ids, of the temporary table and of the real one
+	result               ImportResult
 }
 
 func (i *importer) run(ctx context.Context, s *Store) error {
@@ -36,16 +38,68 @@ func (i *importer) run(ctx context.Context, s *Store) error {
 	if i.DryRun || (i.result.BadTotal > 0 && !i.Partial) {
 		return reading(ctx, i.conn, func(q queryer) error { return i.compare(ctx, q) })
 	}
-	if err := s.edits.shut(ctx); err != nil {
+	return i.write(ctx, s)
+}
+
+// write changes the real table: a little at once, much in many short transactions, and held back until its end.
+func (i *importer) write(ctx context.Context, s *Store) error {
+	if err := reading(ctx, i.conn, func(q queryer) error { return i.compare(ctx, q) }); err != nil {
 		return err
 	}
-	defer s.edits.open()
-	err := writing(ctx, i.conn, func(q queryer) error { return i.apply(ctx, q) })
+	var err error
+	if i.result.Added+i.result.Changed+i.result.Removed <= atOnce {
+		err = writing(ctx, i.conn, func(q queryer) error { return i.apply(ctx, q) })
+	} else {
+		err = i.writeHeld(ctx, s)
+	}
 	if isBusy(err) {
 		return fmt.Errorf("nothing was changed: the database is locked%s; end its transaction with COMMIT or ROLLBACK, then try again: %w", lockHolder(s.path), err)
 	}
 	i.result.Applied = err == nil
 	return err
+}
+
+// writeHeld writes in many transactions. If it fails, everything is taken back.
+func (i *importer) writeHeld(ctx context.Context, s *Store) error {
+	var h held
+	err := writing(ctx, i.conn, func(q queryer) error { // busy_timeout bounds the wait
+		newest, err := newestSeq(ctx, q)
+		if err != nil {
+			return err
+		}
+		h = newHeld(newest)
+		s.heldImport.Store(&h) // before anything of it can be seen
+		return markHeld(ctx, q, h)
+	})
+	if err != nil {
+		if !h.none() {
+			s.heldImport.Store(nil)
+		}
+		return err
+	}
+	if err = i.writeChunks(ctx, h); err == nil {
+		err = i.inTransaction(ctx, func(q queryer) error { return i.finish(ctx, q, h) })
+	}
+	if err != nil {
+		if other := takeBack(context.WithoutCancel(ctx), i.conn, h); other != nil {
+			return errors.Join(err, other) // the owner tries again
+		}
+	}
+	s.letGo()
+	return err
+}
+
+// inTransaction runs work in a transaction of its own, as soon as the write lock can be had.
+func (i *importer) inTransaction(ctx context.Context, work func(queryer) error) error {
+	return patiently(ctx, func() error { return writing(ctx, i.conn, work) })
+}
+
+// finish counts what was changed and releases it.
+func (i *importer) finish(ctx context.Context, q queryer, h held) error {
+	if err := i.count(ctx, q, h.from, h.tag); err != nil {
+		return err
+	}
+	return releaseHeld(ctx, q)
 }
 
 // prepare makes the temporary table from the text of the real one.
@@ -207,78 +261,99 @@ func (i *importer) compare(ctx context.Context, q queryer) error {
 	if err == nil && i.Replace {
 		err = count(&i.result.Removed, fmt.Sprintf("SELECT count(*) FROM main.%s r WHERE NOT EXISTS(SELECT 1 FROM temp.staged s WHERE %s)", i.Table, i.same()))
 	}
+	if err == nil {
+		err = q.QueryRowContext(ctx, fmt.Sprintf("SELECT (SELECT coalesce(max(id),0) FROM temp.staged), (SELECT coalesce(max(id),0) FROM main.%s)", i.Table)).Scan(&i.lastStaged, &i.lastReal)
+	}
 	i.result.Added, i.result.Changed = i.total-known, known-i.result.Unchanged
 	return err
 }
 
-// apply makes the real table what it is to be. It runs with the write lock held.
+// apply makes the real table what it is to be, in one transaction.
 func (i *importer) apply(ctx context.Context, q queryer) error {
-	var before int64
-	if err := q.QueryRowContext(ctx, "SELECT coalesce(max(seq),0) FROM changes").Scan(&before); err != nil {
+	before, err := newestSeq(ctx, q)
+	if err != nil {
 		return err
 	}
-	if err := i.signed(ctx, q); err != nil {
+	err = signed(ctx, q, i.by, "", func() error {
+		for _, step := range i.steps() {
+			if _, err := q.ExecContext(ctx, step.statement, 0, step.last); err != nil {
+				return err
+			}
+		}
+		_, err := q.ExecContext(ctx, "DELETE FROM change_context")
+		return err
+	})
+	if err != nil {
 		return err
 	}
-	err := each(ctx, q, "SELECT op, count(*) FROM changes WHERE seq>? AND tbl=? GROUP BY op", func(rows *sql.Rows) error {
-		var op string
+	return i.count(ctx, q, before, "")
+}
+
+// count reads from the journal what was changed since a change.
+func (i *importer) count(ctx context.Context, q queryer, since int64, note string) error {
+	i.result.Added, i.result.Changed, i.result.Removed = 0, 0, 0
+	err := each(ctx, q, "SELECT op, count(*) FROM changes WHERE seq>? AND tbl=? AND note=? GROUP BY op", func(rows *sql.Rows) error {
+		var op Op
 		var n int
 		err := rows.Scan(&op, &n)
-		*map[string]*int{"insert": &i.result.Added, "update": &i.result.Changed, "delete": &i.result.Removed}[op] = n
+		*map[Op]*int{OpInsert: &i.result.Added, OpUpdate: &i.result.Changed, OpDelete: &i.result.Removed}[op] = n
 		return err
-	}, before, i.Table)
+	}, since, i.Table, note)
 	if err != nil {
 		return err
 	}
 	i.result.Unchanged = i.total - i.result.Added - i.result.Changed
-	return q.QueryRowContext(ctx, "SELECT coalesce(max(seq),0) FROM changes").Scan(&i.result.Seq)
-}
-
-// signed changes the rows in the author's name.
-func (i *importer) signed(ctx context.Context, q queryer) error {
-	if _, err := q.ExecContext(ctx, "DELETE FROM change_context"); err != nil {
-		return err
-	}
-	if _, err := q.ExecContext(ctx, "INSERT INTO change_context(author) VALUES(?)", i.by.String()); err != nil {
-		return err
-	}
-	if i.Replace {
-		remove := fmt.Sprintf("DELETE FROM main.%s AS r WHERE NOT EXISTS(SELECT 1 FROM temp.staged s WHERE %s)", i.Table, i.same())
-		if _, err := q.ExecContext(ctx, remove); err != nil {
-			return err
-		}
-	}
-	if err := i.move(ctx, q); err != nil {
-		return err
-	}
-	_, err := q.ExecContext(ctx, "DELETE FROM change_context")
+	i.result.Seq, err = newestSeq(ctx, q)
 	return err
 }
 
-// move brings the rows over that are new or different, some at a time.
-func (i *importer) move(ctx context.Context, q queryer) error {
+// step is a statement that changes the real table for rows whose ids are in a range: greater than the first parameter, and
+// not greater than the second.
+type step struct {
+	statement string
+	last      int64 // the highest id
+	name      string
+}
+
+// steps are what is to be done, one after the other.
+func (i *importer) steps() []step {
+	steps := make([]step, 0, 2)
+	if i.Replace {
+		steps = append(steps, step{last: i.lastReal, statement: fmt.Sprintf(
+			"DELETE FROM main.%s AS r WHERE id>? AND id<=? AND NOT EXISTS(SELECT 1 FROM temp.staged s WHERE %s)", i.Table, i.same())})
+	}
 	columns := strings.Join(i.table.columns, ",")
 	sets := make([]string, 0, len(columns))
 	for _, column := range i.content() {
 		sets = append(sets, column+"=excluded."+column)
 	}
-	upsert, err := i.conn.PrepareContext(context.WithoutCancel(ctx), fmt.Sprintf(
+	return append(steps, step{last: i.lastStaged, name: "write", statement: fmt.Sprintf(
 		"INSERT INTO main.%s(%s) SELECT %s FROM temp.staged s WHERE id>? AND id<=? AND NOT EXISTS(SELECT 1 FROM main.%s r WHERE %s) ON CONFLICT(%s) DO UPDATE SET %s",
-		i.Table, columns, columns, i.Table, i.equal(), i.keyColumns(), strings.Join(sets, ",")))
-	if err != nil {
-		return err
-	}
-	defer func() { _ = upsert.Close() }() // it was only executed
-	var last int
-	if err := q.QueryRowContext(ctx, "SELECT coalesce(max(id),0) FROM temp.staged").Scan(&last); err != nil {
-		return err
-	}
-	for done := 0; done < last; done += importChunk {
-		if _, err := upsert.ExecContext(ctx, done, done+importChunk); err != nil {
-			return err
-		}
-		if i.progress != nil {
-			i.progress(min(done+importChunk, last))
+		i.Table, columns, columns, i.Table, i.equal(), i.keyColumns(), strings.Join(sets, ","))})
+}
+
+// writeChunks does all steps, each in many transactions, with a rest between them in which others find their turn.
+func (i *importer) writeChunks(ctx context.Context, h held) error {
+	for _, step := range i.steps() {
+		for done := int64(0); done < step.last; done += importChunk {
+			err := i.inTransaction(ctx, func(q queryer) error {
+				return signed(ctx, q, i.by, h.tag, func() error {
+					if _, err := q.ExecContext(ctx, step.statement, done, done+importChunk); err != nil {
+						return err
+					}
+					_, err := q.ExecContext(ctx, "DELETE FROM change_context")
+					return err
+				})
+			})
+			if err != nil {
+				return err
+			}
+			if i.progress != nil && step.name != "" {
+				i.progress(int(min(done+importChunk, step.last)))
+			}
+			if err := rest(ctx, importRest); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -13,12 +13,13 @@ import (
 
 // jobDone is what a job found.
 type jobDone struct {
-	from    loaded      // what was published when it began
-	fresh   loaded      // of a comparison: everything as the tables have it
-	differs bool        // of a comparison: that is not what was published
-	isSave  bool        // of a snapshot
-	folded  *rules.View // of a snapshot: from's view in one table
-	err     error
+	from       loaded      // what was published when it began
+	fresh      loaded      // of a comparison: everything as the tables have it
+	differs    bool        // of a comparison: that is not what was published
+	isSave     bool        // of a snapshot
+	isTakeBack bool        // of an import that is taken back
+	folded     *rules.View // of a snapshot: from's view in one table
+	err        error
 }
 
 const (
@@ -32,6 +33,12 @@ func (o *owner) startJob() {
 		return
 	}
 	from := o.published()
+	if !o.holding().none() {
+		if o.importEnded.Load() {
+			o.run(func(ctx context.Context) jobDone { return o.compare(ctx, from) })
+		}
+		return // what is held back must come into no snapshot, and into no comparison
+	}
 	switch now := o.options.now(); {
 	case o.verify && now.Sub(o.verified) >= pauseFor(from.view, 10*time.Second):
 		o.verify, o.verified = false, now
@@ -96,6 +103,7 @@ func (o *owner) jobEnded(ctx context.Context, done jobDone) {
 	switch {
 	case done.err != nil:
 		o.jobFailed(done)
+	case done.isTakeBack:
 	case done.isSave:
 		o.saved = done.from.mark
 		o.rebase(done)
@@ -110,8 +118,11 @@ func (o *owner) jobEnded(ctx context.Context, done jobDone) {
 // jobFailed makes known that the tables cannot be read, and lets what cannot be written wait.
 func (o *owner) jobFailed(done jobDone) {
 	o.options.log().Debug("a job of the rules", slog.Any("error", done.err))
-	if done.isSave {
+	switch {
+	case done.isSave:
 		o.markDirty()
+		return
+	case done.isTakeBack: // the next upkeep tries again
 		return
 	}
 	o.verify = true
@@ -135,12 +146,17 @@ func (o *owner) adopt(ctx context.Context, fresh loaded) {
 		return
 	}
 	last := o.published()
-	err := o.refresh(ctx, func(q queryer) (followed, error) { return follow(ctx, q, fresh) })
+	err := o.refresh(ctx, func(q queryer) (followed, error) { return follow(ctx, q, fresh, held{}) })
 	if errors.Is(err, errTooMany) || errors.Is(err, errDiscontinued) {
-		o.verify, o.verified, err = true, time.Time{}, nil
+		o.verify, o.verified = true, time.Time{}
+		return
 	}
 	o.loaded(err)
 	o.edited(last.mark)
+	if err == nil && o.importEnded.CompareAndSwap(true, false) { // no comparison is begun while an import is held, but for its end
+		o.heldImport.Store(nil)
+		o.markDirty()
+	}
 }
 
 // edited notes that the snapshot is out of date if the journal has gone on.
@@ -163,7 +179,7 @@ func (o *owner) end() {
 		o.stopJob()
 		<-o.jobs
 	}
-	if o.dirty.IsZero() {
+	if o.dirty.IsZero() || !o.holding().none() {
 		return
 	}
 	if done := o.save(o.published()); done.err != nil {

@@ -24,6 +24,11 @@ func hold(dir string) int {
 		return 1
 	}
 	go func() { _ = s.Run(ctx) }() // until the process is killed
+	if os.Getenv("STORE_IMPORT") != "" {
+		_, err := s.Import(ctx, Author{Name: "child"}, Import{Table: TableRules, Rows: manyRules(100_000)}, func(n int) { fmt.Fprintln(os.Stdout, 0, n) })
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	var writers sync.WaitGroup
 	for writer := range 4 {
 		writers.Go(func() { write(ctx, s, writer) })

@@ -85,9 +85,22 @@ func (s *Store) openDatabase(ctx context.Context) error {
 	return nil
 }
 
-// loadFirst follows the journal from the snapshot on, if that can be trusted; else it reads everything.
+// loadFirst follows the journal from the snapshot on, if that can be trusted; else it reads everything. What an import
+// has written that was broken off is held back; where everything is read, it has to be taken back before.
 func (s *Store) loadFirst(ctx context.Context) error {
+	h, err := readHeld(ctx, s.conn)
+	if err != nil {
+		return err
+	}
+	s.heldImport.Store(&h)
 	if !s.thawed {
+		if !h.none() {
+			s.options.log().Warn("an import was broken off; what it had written is taken back first")
+			if err := takeBack(ctx, s.conn, h); err != nil {
+				return err
+			}
+			s.heldImport.Store(nil)
+		}
 		return s.reload(ctx)
 	}
 	return s.refresh(ctx, func(q queryer) (followed, error) { return s.readOn(ctx, q, s.published()) })

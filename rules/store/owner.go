@@ -113,6 +113,7 @@ func (o *owner) upkeep(ctx context.Context) {
 		o.recordProblems(ctx)
 	}
 	o.verify, o.thawed = o.verify || o.thawed, false
+	o.takeHeldBack()
 	o.startJob()
 }
 
@@ -163,6 +164,9 @@ func (o *owner) poll(ctx context.Context) {
 	if o.conn == nil {
 		return
 	}
+	if o.importEnded.Load() {
+		o.startJob()
+	}
 	version, err := o.dataVersion(ctx)
 	switch {
 	case err != nil:
@@ -187,7 +191,7 @@ func (s *Store) republish() {
 func (o *owner) followOthers(ctx context.Context) error {
 	last := o.published()
 	err := o.refresh(ctx, func(q queryer) (followed, error) {
-		f, err := follow(ctx, q, loaded{last.view.At(o.options.now()), last.mark})
+		f, err := follow(ctx, q, loaded{last.view.At(o.options.now()), last.mark}, o.holding())
 		switch {
 		case errors.Is(err, errDiscontinued):
 			return o.readOn(ctx, q, last)

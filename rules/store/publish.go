@@ -66,7 +66,7 @@ func (s *Store) readAll(ctx context.Context, q queryer) (followed, error) {
 // readOn reads what has changed since l, or everything where that cannot be told.
 func (s *Store) readOn(ctx context.Context, q queryer, l loaded) (followed, error) {
 	l.view = l.view.At(s.options.now())
-	f, err := follow(ctx, q, l)
+	f, err := follow(ctx, q, l, s.holding())
 	if errors.Is(err, errDiscontinued) || errors.Is(err, errTooMany) {
 		s.options.log().Info("the rules are read anew", slog.Any("because", err))
 		return s.readAll(ctx, q)

@@ -83,8 +83,9 @@ type Store struct {
 	saved  mark // of the snapshot file; the owner's alone
 	thawed bool // what was published first came from the snapshot: it has to be compared with the tables
 
-	edits     gate        // shut while an import is written
-	importing atomic.Bool // an import is under way
+	importing   atomic.Bool          // an import is under way
+	heldImport  atomic.Pointer[held] // what is held back
+	importEnded atomic.Bool          // it need not be any longer: everything has to be read
 
 	requests chan *request
 	backup   chan struct{} // holds one while a backup is made
@@ -142,10 +143,6 @@ func (s *Store) Apply(ctx context.Context, by Author, edits []Edit, dryRun bool)
 // ask has the owner do work in a transaction, and returns when it is committed and in force. With dryRun it is taken back
 // instead. After an error nothing may be read that work has written: it may be under way still.
 func (s *Store) ask(ctx context.Context, dryRun bool, work func(context.Context, queryer) error) (seq int64, err error) {
-	if err := s.edits.enter(ctx, editPatience); err != nil {
-		return 0, err
-	}
-	defer s.edits.leave()
 	r := &request{work: work, dryRun: dryRun, at: s.options.now(), gone: ctx.Done(), answer: make(chan error, 1)}
 	select {
 	case s.requests <- r:
