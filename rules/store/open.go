@@ -145,6 +145,9 @@ func (s *Store) connect(ctx context.Context) error {
 func (s *Store) closeDatabase() error {
 	var problems []error
 	foreign := s.conn != nil && s.identity.main != nil && errors.Is(s.checkFile(), errReplaced)
+	if reader := s.reader.Swap(nil); reader != nil { // first: the last one to close empties the log, and cannot if it only reads
+		problems = append(problems, reader.Close())
+	}
 	if s.conn != nil {
 		problems = append(problems, s.conn.Close())
 	}
@@ -152,9 +155,6 @@ func (s *Store) closeDatabase() error {
 		problems = append(problems, s.db.Close())
 	}
 	s.conn, s.db = nil, nil
-	if reader := s.reader.Swap(nil); reader != nil {
-		problems = append(problems, reader.Close())
-	}
 	if foreign {
 		s.moveLogAside()
 	}

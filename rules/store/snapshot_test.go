@@ -51,6 +51,18 @@ func TestAStartReadsTheSnapshotAndWhatWasChangedSince(t *testing.T) {
 	}
 }
 
+func TestAStopLeavesTheDatabaseInOneFile(t *testing.T) {
+	s, dir, stop := served(t)
+	if _, _, err := s.Rules(t.Context(), "", 1); err != nil { // through a connection that only reads
+		t.Fatal(err)
+	}
+	set(t, s, map[string]any{"host": "b.test"})
+	stop()
+	if _, err := os.Stat(filepath.Join(dir, File+"-wal")); err == nil {
+		t.Error("a part of it is in a log")
+	}
+}
+
 func TestADamagedSnapshotIsFoundOut(t *testing.T) {
 	dir := stopped(t)
 	path := filepath.Join(dir, snapshotFile)

@@ -183,7 +183,7 @@ func FuzzARuleThatIsWrittenIsReadAgain(f *testing.F) {
 		row.Path, row.Match, row.Conditions, row.Percent = path, rules.Kind(match), conditions, percent
 		row.StartsAt, row.Note, row.Enabled = starts, note, enabled
 		if !utf8.ValidString(note+conditions+host) || Rules().check(&row) != nil {
-			t.Skip()
+			return
 		}
 		roundTrip(t, Rules(), CSV, row)
 		roundTrip(t, Rules(), JSON, row)
@@ -196,7 +196,7 @@ func FuzzARedirectThatIsWrittenIsReadAgain(f *testing.F) {
 		row := Redirects().initial
 		row.Host, row.Path, row.ToURL, row.Status, row.KeepPath, row.KeepQuery, row.Note = host, path, to, status, keepPath, keepQuery, note
 		if !utf8.ValidString(note+host) || Redirects().check(&row) != nil {
-			t.Skip()
+			return
 		}
 		roundTrip(t, Redirects(), CSV, row)
 		roundTrip(t, Redirects(), JSON, row)
