@@ -7,8 +7,8 @@ import (
 )
 
 // Match decides a request. It allocates nothing where a rule decides and the path is in normal form.
-func (v *View) Match(r *Request) Decision {
-	d := Decision{Bucket: -1, HTTPS: HTTPSOff}
+func (v *View) Match(r *Request) (d Decision) {
+	d.Bucket, d.HTTPS = -1, HTTPSOff
 	if v == nil {
 		d.toDefault(DefaultV1)
 		return d

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -86,7 +87,7 @@ func TestALongImportGoesOverTheSocketAndTellsHowFarItIs(t *testing.T) {
 	}()
 	var seen []int
 	result, err := client.Import(t.Context(), ImportRequest{Table: store.TableRules}, reader, func(done int) { seen = append(seen, done) })
-	if err != nil || result.Added != 3000 || fmt.Sprint(seen) != "[1000 2000 3000]" {
+	if err != nil || result.Added != 3000 || len(seen) < 2 || !slices.IsSorted(seen) || seen[len(seen)-1] != 3000 {
 		t.Errorf("%+v, %v, %v", result, seen, err)
 	}
 	if got := s.Store.Snapshot().Seq; got < result.Seq {
