@@ -26,6 +26,8 @@ esac
 
 # shellcheck source=scripts/lib/packages.sh
 source scripts/lib/packages.sh
+# shellcheck source=scripts/lib/go.sh
+source scripts/lib/go.sh
 need_commands go:golang cc:gcc systemd-socket-activate:systemd sqlite3:sqlite3 curl:curl
 
 # --- build -----------------------------------------------------------------------------------------------------

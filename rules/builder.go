@@ -60,6 +60,7 @@ func NewBuilder(setup Setup, previous *View) *Builder {
 	b.slots = make([]uint64, max(64, setup.Expect*3/2))
 	b.places = make([]builderPlace, 0, setup.Expect)
 	b.items = make([]builderItem, 0, setup.Expect)
+	b.keys, b.bytes = make([]byte, 0, 32*setup.Expect), make([]byte, 0, 12*setup.Expect) // growing would copy all again
 	return b
 }
 

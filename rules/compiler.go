@@ -17,6 +17,7 @@ type compiler struct {
 	problems  problemSet     // its own
 	homes     map[Ref]string // its own: the key at which the last good version of a bad row serves
 	parsed    map[string]string
+	known     [2]string // upstreams that are there: of the last good rule, v1 and v2
 	// lastGood finds the entry that was made from a row before, and the key at which it is.
 	lastGood func(Ref) (key string, e entry, ok bool)
 }
@@ -57,10 +58,15 @@ func (c *compiler) goodRule(row *Rule) (placed, error) {
 	if err != nil {
 		return placed{}, err
 	}
-	for _, name := range [2]string{row.V1, row.V2} {
-		if !c.isUpstream(name) {
+	for i, name := range [2]string{row.V1, row.V2} {
+		if name == c.known[i] {
+			continue
+		}
+		upstream, ok := findUpstream(c.upstreams, name)
+		if !ok {
 			return placed{}, unknownUpstream(name)
 		}
+		c.known[i] = upstream.Name
 	}
 	return placed{hostPart(pattern), pathPart(row.Match, row.Path), entry{
 		id: row.ID, exact: row.Match == KindExact, conditions: conditions, starts: starts, ends: ends,
@@ -72,11 +78,6 @@ type unknownUpstream string
 
 func (name unknownUpstream) Error() string {
 	return strconv.Quote(string(name)) + " is not an upstream (run: SELECT name FROM upstreams;)"
-}
-
-func (c *compiler) isUpstream(name string) bool {
-	_, ok := findUpstream(c.upstreams, name)
-	return ok
 }
 
 // conditions is parseConditions with a memory: many rows have the same.
@@ -169,6 +170,7 @@ func (c *compiler) setUpstreams(rows []Upstream) {
 		}
 	}
 	last := c.lastTargets()
+	c.known = [2]string{}
 	c.upstreams = make([]*Upstream, 0, len(rows))
 	for _, row := range rows {
 		targets := c.targets(row.Targets, last)

@@ -30,13 +30,17 @@ func (n *names) at(i uint64) string {
 type nameEditor struct {
 	names *names
 	owned bool
-	last  string // what was asked for last, most rows ask for the same
-	at    uint64
+	last  [2]struct { // what was asked for last, most rows ask for the same two
+		name string
+		at   uint64
+	}
 }
 
 func (e *nameEditor) number(name string) uint64 {
-	if e.owned && name == e.last && len(e.names.list) > 0 {
-		return e.at
+	for i := range e.last {
+		if name == e.last[i].name && name != "" {
+			return e.last[i].at
+		}
 	}
 	e.own()
 	i, ok := e.names.index[name]
@@ -44,7 +48,8 @@ func (e *nameEditor) number(name string) uint64 {
 		i = uint64(len(e.names.list))
 		e.names.list, e.names.index[name] = append(e.names.list, name), i
 	}
-	e.last, e.at = name, i
+	e.last[0] = e.last[1]
+	e.last[1].name, e.last[1].at = name, i
 	return i
 }
 

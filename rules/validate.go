@@ -131,6 +131,9 @@ func validatePercent(percent float64) error {
 
 // patternKey returns a row's host in normal form: a name, "*.parent" or "*".
 func patternKey(host string) (string, error) {
+	if isNormal(host) { // nearly all are
+		return host, nil
+	}
 	key := strings.TrimSuffix(strings.ToLower(strings.TrimSpace(host)), ".")
 	if key == "*" || isNormal(strings.TrimPrefix(key, "*.")) {
 		return key, nil

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 )
@@ -15,14 +16,20 @@ func (o *owner) commit(ctx context.Context) {
 	o.waiting = slices.DeleteFunc(o.waiting, (*request).givenUp)
 	batch := o.waiting
 	if len(batch) == 0 {
+		o.editsWait.Store(false)
 		return
 	}
+	o.shareCheckpoints(ctx)
 	var f followed
 	var answers []error
-	err := writing(ctx, o.conn, func(q queryer) (err error) {
-		f, answers, err = o.applyBatch(ctx, q, batch)
-		return err
-	})
+	err := errCareful
+	for careful := false; errors.Is(err, errCareful); careful = true {
+		err = writing(ctx, o.conn, func(q queryer) (err error) {
+			f, answers, err = o.applyBatch(ctx, q, batch, careful)
+			return err
+		})
+	}
+	o.editsWait.Store(isBusy(err))
 	if isBusy(err) {
 		o.waitForLock(err)
 		return
@@ -45,6 +52,21 @@ func (o *owner) commit(ctx context.Context) {
 	if o.writeFail != nil {
 		o.writeFail = nil
 		o.report()
+	}
+}
+
+// shareCheckpoints leaves checkpoints to an import while that writes, since it writes more than edits should wait for.
+func (o *owner) shareCheckpoints(ctx context.Context) {
+	leave := !o.holding().none()
+	if leave == o.leftCheckpoints {
+		return
+	}
+	pages := autoCheckpoint
+	if leave {
+		pages = 0
+	}
+	if _, err := o.conn.ExecContext(ctx, fmt.Sprintf("PRAGMA wal_autocheckpoint=%d", pages)); err == nil {
+		o.leftCheckpoints = leave
 	}
 }
 
@@ -82,29 +104,27 @@ func (o *owner) answerFailed(batch []*request, err error) {
 	}
 }
 
-// applyBatch does each request's work in a savepoint of its own, so that one that fails takes none with it, and reads what
-// will be in force. An error is the whole batch's.
-func (o *owner) applyBatch(ctx context.Context, q queryer, batch []*request) (followed, []error, error) {
+// errCareful says that one of a batch was refused, so that the batch has to be done again with care.
+var errCareful = errors.New("one of the batch was refused")
+
+// applyBatch does each request's work, and reads what will be in force. An error is the whole batch's. With care each has a
+// savepoint of its own, so that one that is refused takes none with it; without, which is faster, that is errCareful.
+func (o *owner) applyBatch(ctx context.Context, q queryer, batch []*request, careful bool) (followed, []error, error) {
 	answers := make([]error, len(batch))
+	signed := ""
 	for i, r := range batch {
 		if r.givenUp() { // while the write lock was waited for
 			answers[i] = context.Canceled
 			continue
 		}
-		if _, err := q.ExecContext(ctx, "SAVEPOINT request"); err != nil {
-			return followed{}, nil, err
-		}
-		err := r.work(ctx, q)
-		answers[i] = err
-		if err != nil && !isRefusal(err) {
-			return followed{}, nil, err
-		}
-		if err != nil || r.dryRun {
-			if _, err := q.ExecContext(ctx, "ROLLBACK TO request"); err != nil {
+		if r.by != "" && r.by != signed {
+			if err := sign(ctx, q, r.by, ""); err != nil {
 				return followed{}, nil, err
 			}
 		}
-		if _, err := q.ExecContext(ctx, "RELEASE request"); err != nil {
+		signed = r.by
+		var err error
+		if answers[i], err = r.apply(ctx, q, careful || r.dryRun); err != nil {
 			return followed{}, nil, err
 		}
 	}
@@ -116,6 +136,36 @@ func (o *owner) applyBatch(ctx context.Context, q queryer, batch []*request) (fo
 	}
 	f, err := o.readOn(ctx, q, o.published())
 	return f, answers, err
+}
+
+// apply does a request's work, or none of it. refused is the request's own fault, err the database's.
+func (r *request) apply(ctx context.Context, q queryer, careful bool) (refused, err error) {
+	if !careful {
+		if refused, err = splitRefusal(r.work(ctx, q)); refused != nil {
+			err = errCareful
+		}
+		return nil, err
+	}
+	if _, err := q.ExecContext(ctx, "SAVEPOINT request"); err != nil {
+		return nil, err
+	}
+	if refused, err = splitRefusal(r.work(ctx, q)); err != nil {
+		return nil, err
+	}
+	if refused != nil || r.dryRun {
+		if _, err := q.ExecContext(ctx, "ROLLBACK TO request"); err != nil {
+			return nil, err
+		}
+	}
+	_, err = q.ExecContext(ctx, "RELEASE request")
+	return refused, err
+}
+
+func splitRefusal(problem error) (refused, err error) {
+	if problem == nil || isRefusal(problem) {
+		return problem, nil
+	}
+	return nil, problem
 }
 
 // tryWriting finds out, after a write that failed, whether reading and writing work again.

@@ -73,7 +73,7 @@ func (s *Store) holding() held {
 
 // takeBack undoes everything that a held import has written, but for rows that somebody else has changed since, in short
 // transactions, and then removes its mark. It may be called again if it was interrupted.
-func takeBack(ctx context.Context, conn *sql.Conn, h held) error {
+func (s *Store) takeBack(ctx context.Context, conn *sql.Conn, h held) error {
 	t := takingBack{held: h, conn: conn, touched: map[string]bool{}, seen: h.from}
 	err := reading(ctx, conn, func(q queryer) (err error) {
 		t.before, err = newestSeq(ctx, q)
@@ -87,7 +87,7 @@ func takeBack(ctx context.Context, conn *sql.Conn, h held) error {
 				return err
 			})
 		})
-		err = errors.Join(err, rest(ctx, importRest))
+		err = errors.Join(err, s.giveWay(ctx))
 	}
 	if err != nil {
 		return fmt.Errorf("an import that was broken off cannot be taken back yet: %w", err)
@@ -106,6 +106,15 @@ func patiently(ctx context.Context, work func() error) error {
 			return err
 		}
 	}
+}
+
+// giveWay rests between two transactions of an import, until the edits are made that wait for it.
+func (s *Store) giveWay(ctx context.Context) error {
+	err := rest(ctx, importRest)
+	for waited := importRest; err == nil && s.editsWait.Load() && waited < importYield; waited += importRest {
+		err = rest(ctx, importRest)
+	}
+	return err
 }
 
 func rest(ctx context.Context, d time.Duration) error {
@@ -190,7 +199,7 @@ func (o *owner) takeHeldBack() {
 	}
 	o.run(func(ctx context.Context) jobDone {
 		o.options.log().Warn("an import was broken off; what it had written is taken back", slog.String("import", h.tag))
-		err := o.withConnection(ctx, func(conn *sql.Conn) error { return takeBack(ctx, conn, h) })
+		err := o.withConnection(ctx, func(conn *sql.Conn) error { return o.takeBack(ctx, conn, h) })
 		if err == nil {
 			o.letGo()
 		}

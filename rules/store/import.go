@@ -50,9 +50,10 @@ type ImportResult struct {
 const (
 	maxBad      = 1000 // bad rows that are named
 	maxWarnings = 100
-	atOnce      = 2000                  // changes that one transaction makes; more are made in many of them
-	importChunk = 2000                  // rows that one of these looks at: some hundredths of a second
-	importRest  = 10 * time.Millisecond // between them
+	atOnce      = 2000                   // changes that one transaction makes; more are made in many of them
+	importChunk = 500                    // rows that one of these looks at: a hundredth of a second
+	importRest  = 2 * time.Millisecond   // between them, in which another program may take the write lock
+	importYield = 100 * time.Millisecond // how long edits through the owner go before the next of them
 )
 
 // ErrImporting says that another import is under way.
@@ -124,7 +125,7 @@ func (s *Store) withConnection(ctx context.Context, work func(*sql.Conn) error) 
 	defer func() { err = errors.Join(err, conn.Close()) }()
 	for _, pragma := range []string{
 		"PRAGMA trusted_schema=OFF", "PRAGMA busy_timeout=5000", "PRAGMA cache_size=-32000",
-		"PRAGMA wal_autocheckpoint=0", // the owner checkpoints
+		"PRAGMA wal_autocheckpoint=4000", // while an import is held the owner leaves this to it
 	} {
 		if _, err := conn.ExecContext(ctx, pragma); err != nil {
 			return err

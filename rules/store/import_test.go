@@ -170,7 +170,7 @@ func TestEditsGoOnDuringALargeImportWhichComesIntoForceAtOnce(t *testing.T) {
 			t.Errorf("after edit %d: the edit is in force: %s, the import is: %s", edits, version(s, host), version(s, "h0.test"))
 		}
 	})
-	if err != nil || result.Added != 10_000 || edits != 5 {
+	if err != nil || result.Added != 10_000 || edits < 5 {
 		t.Fatal(result, edits, err)
 	}
 	if version(s, "h0.test") != rules.V2 || version(s, "h9999.test") != rules.V2 {

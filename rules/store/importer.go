@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -29,7 +30,7 @@ type importer struct {
 }
 
 func (i *importer) run(ctx context.Context, s *Store) error {
-	steps := []func(context.Context) error{i.prepare, i.gather, i.findLoops}
+	steps := []func(context.Context) error{i.prepare, i.gather, i.sort, i.findLoops}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return err
@@ -77,11 +78,11 @@ func (i *importer) writeHeld(ctx context.Context, s *Store) error {
 		}
 		return err
 	}
-	if err = i.writeChunks(ctx, h); err == nil {
+	if err = i.writeChunks(ctx, s, h); err == nil {
 		err = i.inTransaction(ctx, func(q queryer) error { return i.finish(ctx, q, h) })
 	}
 	if err != nil {
-		if other := takeBack(context.WithoutCancel(ctx), i.conn, h); other != nil {
+		if other := s.takeBack(context.WithoutCancel(ctx), i.conn, h); other != nil {
 			return errors.Join(err, other) // the owner tries again
 		}
 	}
@@ -119,8 +120,46 @@ func (i *importer) prepare(ctx context.Context) error {
 		return err
 	}
 	_, columns, _ := strings.Cut(text, "(")
-	_, err = i.conn.ExecContext(ctx, "CREATE TEMP TABLE staged("+columns+
-		"; ALTER TABLE temp.staged ADD COLUMN line INTEGER NOT NULL DEFAULT 0; CREATE UNIQUE INDEX temp.staged_key ON staged("+i.keyColumns()+")")
+	_, err = i.conn.ExecContext(ctx, "CREATE TEMP TABLE gathered("+columns+"; ALTER TABLE temp.gathered ADD COLUMN line INTEGER NOT NULL DEFAULT 0")
+	return err
+}
+
+// sort makes the table staged: the rows in the order of their keys, since to write them so touches far fewer pages of the
+// real table's index. Of rows with the same key the first one stays.
+func (i *importer) sort(ctx context.Context) error {
+	columns := strings.Join(append(slices.Clone(i.table.columns), "host_key", "line"), ",")
+	order := i.keyColumns() + ",id"
+	_, err := i.conn.ExecContext(ctx, fmt.Sprintf(`CREATE TEMP TABLE staged(id INTEGER PRIMARY KEY AUTOINCREMENT, gathered INTEGER NOT NULL, updated_at TEXT NOT NULL DEFAULT '', %[1]s);
+		CREATE UNIQUE INDEX temp.staged_key ON staged(%[2]s);
+		INSERT OR IGNORE INTO temp.staged(gathered,%[1]s) SELECT id,%[1]s FROM temp.gathered ORDER BY %[3]s`, columns, i.keyColumns(), order))
+	if err != nil {
+		return err
+	}
+	var staged int
+	if err := i.conn.QueryRowContext(ctx, "SELECT count(*) FROM temp.staged").Scan(&staged); err != nil {
+		return err
+	}
+	if staged < i.total {
+		err = i.sortedOut(ctx)
+		slices.SortStableFunc(i.result.Bad, func(a, b BadRow) int { return cmp.Compare(a.Line, b.Line) })
+	}
+	i.total = staged
+	return errors.Join(err, i.drop(ctx, "gathered"))
+}
+
+// sortedOut makes bad rows of those that are there more than once.
+func (i *importer) sortedOut(ctx context.Context) error {
+	const query = "SELECT line FROM temp.gathered WHERE id NOT IN (SELECT gathered FROM temp.staged) ORDER BY id"
+	return each(ctx, i.conn, query, func(rows *sql.Rows) error {
+		var line int
+		err := rows.Scan(&line)
+		i.bad(line, "the same row as one before it")
+		return err
+	})
+}
+
+func (i *importer) drop(ctx context.Context, table string) error {
+	_, err := i.conn.ExecContext(ctx, "DROP TABLE temp."+table)
 	return err
 }
 
@@ -137,7 +176,7 @@ func (i *importer) gather(ctx context.Context) error {
 		return err
 	}
 	quiet := context.WithoutCancel(ctx) // a context that can end costs a goroutine for each row
-	insert, err := i.conn.PrepareContext(quiet, fmt.Sprintf("INSERT INTO temp.staged(%s) VALUES(%s)", strings.Join(columns, ","), marks))
+	insert, err := i.conn.PrepareContext(quiet, fmt.Sprintf("INSERT INTO temp.gathered(%s) VALUES(%s)", strings.Join(columns, ","), marks))
 	if err == nil {
 		err = i.Rows(func(row ImportRow) error { return errors.Join(ctx.Err(), i.add(quiet, insert, row)) })
 		err = errors.Join(err, insert.Close())
@@ -161,20 +200,13 @@ func (i *importer) add(ctx context.Context, insert *sql.Stmt, row ImportRow) err
 	_, err := insert.ExecContext(ctx, append(row.values(), row.Line)...)
 	var problem sqlite3.Error
 	if errors.As(err, &problem) && problem.Code == sqlite3.ErrConstraint {
-		i.bad(row.Line, importConstraint(problem))
+		i.bad(row.Line, constraintText(problem.Error()))
 		return nil
 	}
 	if err == nil {
 		i.total++
 	}
 	return err
-}
-
-func importConstraint(problem sqlite3.Error) string {
-	if problem.ExtendedCode == sqlite3.ErrConstraintUnique {
-		return "the same row as one before it"
-	}
-	return constraintText(problem.Error())
 }
 
 // check returns why a row makes no sense, as far as the constraints of the table do not find it.
@@ -333,7 +365,7 @@ func (i *importer) steps() []step {
 }
 
 // writeChunks does all steps, each in many transactions, with a rest between them in which others find their turn.
-func (i *importer) writeChunks(ctx context.Context, h held) error {
+func (i *importer) writeChunks(ctx context.Context, s *Store, h held) error {
 	for _, step := range i.steps() {
 		for done := int64(0); done < step.last; done += importChunk {
 			err := i.inTransaction(ctx, func(q queryer) error {
@@ -351,7 +383,7 @@ func (i *importer) writeChunks(ctx context.Context, h held) error {
 			if i.progress != nil && step.name != "" {
 				i.progress(int(min(done+importChunk, step.last)))
 			}
-			if err := rest(ctx, importRest); err != nil {
+			if err := s.giveWay(ctx); err != nil {
 				return err
 			}
 		}

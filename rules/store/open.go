@@ -96,7 +96,7 @@ func (s *Store) loadFirst(ctx context.Context) error {
 	if !s.thawed {
 		if !h.none() {
 			s.options.log().Warn("an import was broken off; what it had written is taken back first")
-			if err := takeBack(ctx, s.conn, h); err != nil {
+			if err := s.takeBack(ctx, s.conn, h); err != nil {
 				return err
 			}
 			s.heldImport.Store(nil)
@@ -178,7 +178,8 @@ func createFile(path string) error {
 // is NORMAL), and a busy wait so short that the owner still comes round.
 func dataSource(path, mode string) string {
 	query := url.Values{
-		"mode": {mode}, "_busy_timeout": {"10"}, "_synchronous": {"FULL"},
+		"mode": {mode}, "_mutex": {"no"}, // a connection is used by one goroutine at a time
+		"_busy_timeout": {"10"}, "_synchronous": {"FULL"},
 		"_cache_size": {"-8000"}, "_stmt_cache_size": {"64"}, // else each edit is parsed anew, triggers and all
 	}
 	if mode != "ro" {
@@ -187,12 +188,15 @@ func dataSource(path, mode string) string {
 	return "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + query.Encode()
 }
 
+// autoCheckpoint is after how many pages of the log a commit of the owner checkpoints.
+const autoCheckpoint = 600
+
 // prepare sets the connection up and brings the schema up to date. A sqlite3 prompt may hold the write lock, so it
 // tries for some seconds.
 func (s *Store) prepare(ctx context.Context) error {
 	for _, pragma := range []string{
 		"PRAGMA trusted_schema=OFF",
-		"PRAGMA wal_autocheckpoint=600", // an older sqlite3 program must not be the one to checkpoint: 3.51.2 and older can lose pages
+		fmt.Sprintf("PRAGMA wal_autocheckpoint=%d", autoCheckpoint), // an older sqlite3 program must not be the one to checkpoint: 3.51.2 and older can lose pages
 		"PRAGMA journal_size_limit=4194304",
 	} {
 		if _, err := s.conn.ExecContext(ctx, pragma); err != nil {

@@ -11,7 +11,7 @@ const (
 	maxBatch        = 256                    // edits that share one commit
 	busyPatience    = 5 * time.Second        // how long an edit waits for somebody else's write lock
 	checkpointEvery = time.Second            // also how often what failed is tried again
-	busyRetry       = 20 * time.Millisecond  // between attempts at the write lock
+	busyRetry       = 5 * time.Millisecond   // between attempts at the write lock
 	statEvery       = 100 * time.Millisecond // between looks at the path
 )
 
@@ -57,6 +57,8 @@ type owner struct {
 	writeFail error      // of the last write that was not an edit's own fault
 	retry     bool       // a failed load may be tried again
 
+	leftCheckpoints bool // to an import
+
 	jobs     chan jobDone       // what a job found
 	stopJob  context.CancelFunc // of the job that runs; nil without one
 	verify   bool               // the tables have to be compared with what serves
@@ -98,6 +100,7 @@ func (o *owner) report() {
 func (o *owner) upkeep(ctx context.Context) {
 	o.retry = true
 	if o.conn == nil {
+		o.leftCheckpoints = false
 		if err := o.openDatabase(ctx); ctx.Err() == nil {
 			o.loadFail = err
 			o.report()
@@ -105,7 +108,9 @@ func (o *owner) upkeep(ctx context.Context) {
 		return
 	}
 	ctx = context.WithoutCancel(ctx)
-	o.checkpoint(ctx)
+	if o.holding().none() {
+		o.checkpoint(ctx)
+	}
 	o.tryWriting(ctx)
 	o.mend(ctx)
 	o.pruneSome(ctx)

@@ -60,10 +60,15 @@ func isRefusal(err error) bool {
 // signed does work whose changes the journal has under a name, with a note. The name stands until the next one, or until
 // the batch ends.
 func signed(ctx context.Context, q queryer, by Author, note string, work func() error) error {
-	if _, err := q.ExecContext(ctx, "REPLACE INTO change_context(rowid,author,note) VALUES(1,?,?)", by.String(), note); err != nil {
+	if err := sign(ctx, q, by.String(), note); err != nil {
 		return err
 	}
 	return work()
+}
+
+func sign(ctx context.Context, q queryer, author, note string) error {
+	_, err := q.ExecContext(ctx, "REPLACE INTO change_context(rowid,author,note) VALUES(1,?,?)", author, note)
+	return err
 }
 
 func newestSeq(ctx context.Context, q queryer) (seq int64, err error) {

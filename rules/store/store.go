@@ -86,6 +86,7 @@ type Store struct {
 	importing   atomic.Bool          // an import is under way
 	heldImport  atomic.Pointer[held] // what is held back
 	importEnded atomic.Bool          // it need not be any longer: everything has to be read
+	editsWait   atomic.Bool          // for the write lock
 
 	requests chan *request
 	backup   chan struct{} // holds one while a backup is made
@@ -129,10 +130,12 @@ func (a Author) String() string {
 // wait for the database they are not made; if it ends during the commit they may be.
 func (s *Store) Apply(ctx context.Context, by Author, edits []Edit, dryRun bool) (Result, error) {
 	var result Result
-	seq, err := s.ask(ctx, dryRun, func(ctx context.Context, q queryer) (err error) {
-		result, err = applyEdits(ctx, q, by, edits)
+	r := s.newRequest(ctx, dryRun, func(ctx context.Context, q queryer) (err error) {
+		result, err = applyEdits(ctx, q, edits)
 		return err
 	})
+	r.by = by.String()
+	seq, err := s.send(ctx, r)
 	if err != nil {
 		return Result{}, err
 	}
@@ -143,7 +146,14 @@ func (s *Store) Apply(ctx context.Context, by Author, edits []Edit, dryRun bool)
 // ask has the owner do work in a transaction, and returns when it is committed and in force. With dryRun it is taken back
 // instead. After an error nothing may be read that work has written: it may be under way still.
 func (s *Store) ask(ctx context.Context, dryRun bool, work func(context.Context, queryer) error) (seq int64, err error) {
-	r := &request{work: work, dryRun: dryRun, at: s.options.now(), gone: ctx.Done(), answer: make(chan error, 1)}
+	return s.send(ctx, s.newRequest(ctx, dryRun, work))
+}
+
+func (s *Store) newRequest(ctx context.Context, dryRun bool, work func(context.Context, queryer) error) *request {
+	return &request{work: work, dryRun: dryRun, at: s.options.now(), gone: ctx.Done(), answer: make(chan error, 1)}
+}
+
+func (s *Store) send(ctx context.Context, r *request) (seq int64, err error) {
 	select {
 	case s.requests <- r:
 	case <-ctx.Done():
@@ -171,6 +181,7 @@ var errEnded = errors.New("the rules are no longer held by this process")
 // request is work on its way to the owner.
 type request struct {
 	work   func(context.Context, queryer) error
+	by     string // whom the journal names; empty where work says so itself
 	dryRun bool
 	at     time.Time
 	gone   <-chan struct{} // closed when nobody waits for the answer any more

@@ -12,6 +12,9 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"cutover/proxy/admin"
+	"cutover/rules/store"
 )
 
 // imports measures a large import into a cutover that serves, by its command line, and what visitors and editors feel.
@@ -76,7 +79,7 @@ func (b *bench) importInto(ctx context.Context, d *daemon, file string, raw time
 		done := make(chan struct{})
 		var editing sync.WaitGroup
 		var editFailed error
-		editing.Go(func() { edits, slowest, editFailed = b.editMeanwhile(ctx, d, done) })
+		editing.Go(func() { edits, slowest, editFailed = d.editMeanwhile(ctx, done) })
 		command := exec.CommandContext(ctx, b.binary, "rules", "import", file, "--append")
 		command.Env = append(os.Environ(), environment(d.dir)...)
 		output, err := command.CombinedOutput()
@@ -111,9 +114,11 @@ func (b *bench) importInto(ctx context.Context, d *daemon, file string, raw time
 }
 
 // editMeanwhile makes an edit ten times a second until done, and returns how many and how long the slowest took.
-func (b *bench) editMeanwhile(ctx context.Context, d *daemon, done <-chan struct{}) (made int, slowest time.Duration, err error) {
+func (d *daemon) editMeanwhile(ctx context.Context, done <-chan struct{}) (made int, slowest time.Duration, err error) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
+	client := admin.Dial(filepath.Join(d.dir, "admin.sock"))
+	defer client.Close()
 	for {
 		select {
 		case <-done:
@@ -121,10 +126,9 @@ func (b *bench) editMeanwhile(ctx context.Context, d *daemon, done <-chan struct
 		case <-tick.C:
 		}
 		began := time.Now()
-		command := exec.CommandContext(ctx, b.binary, "rules", "set", "meanwhile.example", "--percent", fmt.Sprint(made%100))
-		command.Env = append(os.Environ(), environment(d.dir)...)
-		if output, err := command.CombinedOutput(); err != nil {
-			return made, slowest, fmt.Errorf("an edit during the import: %w\n%s", err, output)
+		edit := store.Edit{Table: store.TableRules, Row: map[string]any{"host": "meanwhile.example", "percent": made % 100}}
+		if _, err := client.Edit(ctx, admin.EditRequest{Edits: []store.Edit{edit}}); err != nil {
+			return made, slowest, fmt.Errorf("an edit during the import: %w", err)
 		}
 		made, slowest = made+1, max(slowest, time.Since(began))
 	}

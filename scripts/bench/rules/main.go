@@ -28,6 +28,11 @@ type bench struct {
 	missed int // bars
 }
 
+type measurement struct {
+	name string
+	run  func(context.Context) error
+}
+
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	b := bench{log: stderr, out: stdout}
 	flags := flag.NewFlagSet("rules", flag.ContinueOnError)
@@ -35,13 +40,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.StringVar(&b.binary, "binary", "", "the cutover to measure")
 	flags.StringVar(&b.dir, "dir", "", "a folder for databases; what is in it is removed")
 	flags.IntVar(&b.rows, "rows", 1_000_000, "rules in the large database")
+	only := flags.String("only", "", "measure only starts, matches, edits, commits or imports")
 	flags.IntVar(&b.rounds, "rounds", 7, "starts of each kind; the median counts")
 	if flags.Parse(args) != nil || b.binary == "" || b.dir == "" {
 		return 2
 	}
 	fmt.Fprintf(b.out, "| what, at %d rules | measured | bar | |\n|---|---|---|---|\n", b.rows)
-	for _, measure := range []func(context.Context) error{b.starts, b.matches, b.edits, b.groupCommit, b.imports} {
-		if err := measure(ctx); err != nil {
+	for _, m := range []measurement{{"starts", b.starts}, {"matches", b.matches}, {"edits", b.edits}, {"commits", b.groupCommit}, {"imports", b.imports}} {
+		if *only != "" && *only != m.name {
+			continue
+		}
+		if err := m.run(ctx); err != nil {
 			fmt.Fprintln(stderr, "bench:", err)
 			return 1
 		}
