@@ -35,7 +35,7 @@ func announced(env environment) (announcement, error) {
 			"and take it out of Environment= in cutover.service", quoted(env.getenv("LISTEN_FDS")), maxSockets)
 	}
 	names, err := announcedNames(env, count)
-	return announcement{count: count, names: names, supervised: env.getenv("NOTIFY_SOCKET") != ""}, err
+	return announcement{count: count, names: names, supervised: env.getenv("NOTIFY_SOCKET") != "" || env.getenv(lineVariable) != ""}, err
 }
 
 func checkPID(env environment) error {

@@ -26,6 +26,10 @@ func TestMain(m *testing.M) {
 		os.Exit(report())
 	case "answer":
 		os.Exit(answer())
+	case "supervise":
+		os.Exit(superviseOthers())
+	case "work":
+		os.Exit(work())
 	}
 }
 

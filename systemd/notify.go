@@ -21,8 +21,12 @@ type Notifier struct {
 	watchdog func() (time.Duration, error) // the interval that WatchdogSec= allows; 0 for no watchdog
 }
 
-// NewNotifier returns a notifier for the environment that getenv shows, which is that of this process.
-func NewNotifier(getenv func(string) string) *Notifier {
+// NewNotifier returns a notifier for the environment that getenv shows, which is that of this process. With a line, which may
+// be nil, what it says goes to the supervisor.
+func NewNotifier(getenv func(string) string, line *Line) *Notifier {
+	if line != nil {
+		return &Notifier{active: true, send: line.notify, watchdog: func() (time.Duration, error) { return daemon.SdWatchdogEnabled(false) }}
+	}
 	return &Notifier{
 		active: getenv("NOTIFY_SOCKET") != "",
 		send: func(state string) error {

@@ -41,7 +41,7 @@ func received(t *testing.T, conn *net.UnixConn) string {
 
 func TestTheServiceManagerHearsHowTheProcessDoes(t *testing.T) {
 	conn := manager(t)
-	n := NewNotifier(os.Getenv)
+	n := NewNotifier(os.Getenv, nil)
 	for _, step := range []struct {
 		tell func()
 		want string
@@ -60,7 +60,7 @@ func TestTheServiceManagerHearsHowTheProcessDoes(t *testing.T) {
 
 func TestAStatusCannotCarryAnotherAssignment(t *testing.T) {
 	conn := manager(t)
-	n := NewNotifier(os.Getenv)
+	n := NewNotifier(os.Getenv, nil)
 	for text, want := range map[string]string{
 		"rule 1\nMAINPID=1\r\n":   "STATUS=rule 1 MAINPID=1  ",
 		"half a rune \xe2\x82":    "STATUS=half a rune ",
@@ -75,7 +75,7 @@ func TestAStatusCannotCarryAnotherAssignment(t *testing.T) {
 
 func TestWithoutAServiceManagerNothingIsSaid(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", "")
-	n := NewNotifier(os.Getenv)
+	n := NewNotifier(os.Getenv, nil)
 	n.send = func(state string) error {
 		t.Errorf("said %q", state)
 		return nil
@@ -129,7 +129,7 @@ func TestTheWatchdogsIntervalComesFromTheEnvironment(t *testing.T) {
 	t.Setenv("WATCHDOG_PID", "")
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- NewNotifier(os.Getenv).RunWatchdog(ctx, func() bool { return true }) }()
+	go func() { ended <- NewNotifier(os.Getenv, nil).RunWatchdog(ctx, func() bool { return true }) }()
 	if got := received(t, conn); got != "WATCHDOG=1" {
 		t.Errorf("got %q", got)
 	}
@@ -138,7 +138,7 @@ func TestTheWatchdogsIntervalComesFromTheEnvironment(t *testing.T) {
 		t.Error(err)
 	}
 	t.Setenv("WATCHDOG_USEC", "often")
-	if err := NewNotifier(os.Getenv).RunWatchdog(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "WatchdogSec= in cutover.service") {
+	if err := NewNotifier(os.Getenv, nil).RunWatchdog(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "WatchdogSec= in cutover.service") {
 		t.Errorf("nonsense in WATCHDOG_USEC: %v", err)
 	}
 }

@@ -5,9 +5,10 @@ import "log/slog"
 // addGauges adds what is asked for whenever somebody looks at the metrics.
 func (d *daemon) addGauges() {
 	gauge := d.metrics.Gauge
-	gauge("cutover_connections", "Open connections of clients.", func() float64 { return float64(d.frontend.Stats().Open) })
-	gauge("cutover_requests_in_flight", "Requests under way.", func() float64 { return float64(d.frontend.Stats().Requests) })
-	gauge("cutover_tunnels", "Upgraded connections, such as WebSocket.", func() float64 { return float64(d.frontend.Stats().Tunnels) })
+	gauge("cutover_connections", "Open connections of clients.", func() float64 { return float64(d.front.Load().Stats().Open) })
+	gauge("cutover_requests_in_flight", "Requests under way.", func() float64 { return float64(d.front.Load().Stats().Requests) })
+	gauge("cutover_tunnels", "Upgraded connections, such as WebSocket.", func() float64 { return float64(d.front.Load().Stats().Tunnels) })
+	gauge("cutover_generations_draining", "Older processes that finish what they have.", func() float64 { return float64(len(d.older())) })
 	gauge("cutover_rules", "Rules in force.", func() float64 { return float64(d.store.Load().Counts().Rules) })
 	gauge("cutover_redirects", "Redirects in force.", func() float64 { return float64(d.store.Load().Counts().Redirects) })
 	gauge("cutover_rule_problems", "Rows that are not served as they are written.", func() float64 { return float64(len(d.store.Snapshot().Problems)) })

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
+	"os"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -12,6 +14,7 @@ import (
 	"cutover/proxy/admin"
 	"cutover/rules"
 	"cutover/systemd"
+	"cutover/systemd/takeover"
 	"cutover/tlsbridge"
 )
 
@@ -22,18 +25,22 @@ func (d *daemon) openAdmin() error {
 			return fmt.Errorf("admin_keys: %w", err)
 		}
 	}
+	for _, listener := range d.sockets[systemd.Admin] {
+		d.adminListeners = append(d.adminListeners, newAdminListener(listener))
+	}
 	d.admin = &admin.Server{
-		Store: d.store, Decide: func(r *http.Request) rules.Decision { return d.handler.Decide(r) },
+		TrustPeer: takeover.SameService,
+		Store:     d.store, Decide: func(r *http.Request) rules.Decision { return d.handler.Decide(r) },
 		Status: d.parts, Ready: d.ready, Metrics: d.metrics.Handler(), Keys: keys, Log: d.log, Version: version,
 	}
 	return nil
 }
 
 // serveAdmin answers the API on the unix socket and, where systemd hands one over, on TCP.
-func (d *daemon) serveAdmin(ctx context.Context) error {
+func (d *daemon) serveAdmin(ctx context.Context, unix net.Listener) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return d.admin.ServeUnix(ctx, adminSocket(d.config)) })
-	for _, listener := range d.sockets[systemd.Admin] {
+	group.Go(func() error { return d.admin.ServeUnix(ctx, unix) })
+	for _, listener := range d.adminListeners {
 		group.Go(func() error { return d.admin.ServeTCP(ctx, listener) })
 	}
 	return group.Wait()
@@ -42,7 +49,7 @@ func (d *daemon) serveAdmin(ctx context.Context) error {
 var errDraining = errors.New("the process is stopping and finishes what is open")
 
 func (d *daemon) ready() error {
-	if d.frontend.Draining() {
+	if d.front.Load().Draining() {
 		return errDraining
 	}
 	return nil
@@ -51,7 +58,7 @@ func (d *daemon) ready() error {
 // alive is asked by the watchdog. It goes the way of a request as far as our own locks: should they be stuck, so is this,
 // and systemd starts the process anew. A disk that hangs is no reason to: the rules in memory serve on.
 func (d *daemon) alive() bool {
-	_ = d.frontend.Stats()
+	_ = d.front.Load().Stats()
 	_ = d.upstreams.Status()
 	return d.store.Load() != nil
 }
@@ -67,7 +74,7 @@ func (d *daemon) keepStatus(ctx context.Context) error {
 			return nil
 		case <-ticker.C:
 		}
-		if text := d.summary(); text != last && !d.frontend.Draining() {
+		if text := d.summary(); text != last && !d.front.Load().Draining() {
 			d.notifier.Status(text)
 			last = text
 		}
@@ -77,7 +84,7 @@ func (d *daemon) keepStatus(ctx context.Context) error {
 // summary says in a line how the process is doing; what is wrong comes first.
 func (d *daemon) summary() string {
 	counts := d.store.Load().Counts()
-	text := fmt.Sprintf("%d rules, %d redirects, %d connections", counts.Rules, counts.Redirects, d.frontend.Stats().Open)
+	text := fmt.Sprintf("%d rules, %d redirects, %d connections", counts.Rules, counts.Redirects, d.front.Load().Stats().Open)
 	if problems := len(d.store.Snapshot().Problems); problems > 0 {
 		text = fmt.Sprintf("%d rows are not served as written (cutover status); %s", problems, text)
 	}
@@ -89,7 +96,7 @@ func (d *daemon) summary() string {
 
 // parts is what 'cutover status' shows beside the rules.
 func (d *daemon) parts() admin.Parts {
-	stats, certificates := d.frontend.Stats(), d.certificates.Status()
+	stats, certificates := d.front.Load().Stats(), d.certificates.Status()
 	return admin.Parts{
 		StartedAt: d.started,
 		Sockets:   d.sockets.Describe(),
@@ -100,7 +107,24 @@ func (d *daemon) parts() admin.Parts {
 			Issuer: certificates.Issuer, Stored: certificates.Stored, InFlight: certificates.InFlight, BackedOff: backedOff(certificates.BackedOff),
 		},
 		Upstreams: d.upstreamParts(),
+		Older:     d.older(),
 	}
+}
+
+// older lists the workers that were replaced and have not ended yet.
+func (d *daemon) older() []admin.GenerationStatus {
+	var list []admin.GenerationStatus
+	for _, other := range takeover.Workers(context.Background(), d.config.RuntimeDir) {
+		if other.State != takeover.Paused && other.State != takeover.Draining || other.PID == os.Getpid() {
+			continue
+		}
+		holds := other.Holds
+		list = append(list, admin.GenerationStatus{
+			PID: other.PID, Version: other.Version, StartedAt: other.Started, State: string(other.State), Connections: holds.Connections,
+			Requests: holds.Requests, Tunnels: holds.Tunnels, Streams: holds.Streams, Ends: other.Ends,
+		})
+	}
+	return list
 }
 
 func backedOff(attempts []tlsbridge.Attempt) []admin.BackedOffStatus {

@@ -70,6 +70,7 @@ the plain sqlite3 program while everything runs.`,
 func commands(env *environment) []*cobra.Command {
 	return []*cobra.Command{
 		newServeCommand(env),
+		newSuperviseCommand(env),
 		newRulesCommand(env),
 		newRedirectsCommand(env),
 		newUpstreamsCommand(env),

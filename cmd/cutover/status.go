@@ -76,6 +76,10 @@ func statusLines(status *admin.Status) [][2]string {
 		lines = append(lines, [2]string{"connections", fmt.Sprintf("%d open: %d active, %d idle, %d in a handshake; %s in flight, %s",
 			c.Open, c.Active, c.Idle, c.Handshaking, count(c.Requests, "request"), count(c.Tunnels, "tunnel"))})
 	}
+	for _, g := range status.Older {
+		lines = append(lines, [2]string{"older", fmt.Sprintf("process %d of %s finishes %s, %s and %s (%s), until %s at the latest; state %s",
+			g.PID, g.Version, count(g.Requests, "request"), count(g.Tunnels, "tunnel"), count(g.Streams, "stream"), count(g.Connections, "connection"), timeText(g.Ends), g.State)})
+	}
 	lines = append(lines, certificateLines(status.Certificates)...)
 	return append(lines, upstreamStatusLines(status.Upstreams, status.Running)...)
 }

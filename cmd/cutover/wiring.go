@@ -109,9 +109,19 @@ func (d *daemon) openHandler(accessLines io.Writer) error {
 		CertificateReady: d.certificates.Ready, PrepareCertificate: d.certificates.Prepare,
 		Pages: pages, Access: d.access, Metrics: d.metrics, Log: d.log, Instance: instance(),
 	}
-	d.frontend = frontend.New(frontend.Options{Handler: d.certificates.HTTPChallenge(d.handler), Arriving: d.handshakes, Log: d.log})
+	d.front.Store(d.newFrontend())
 	return nil
 }
+
+// newFrontend returns what serves connections until it is drained, once.
+func (d *daemon) newFrontend() *frontend.Server {
+	return frontend.New(frontend.Options{Handler: d.certificates.HTTPChallenge(d.handler), Arriving: d.handshakes, Log: d.log})
+}
+
+// sink hands connections to the frontend of the moment.
+type sink func() frontend.Sink
+
+func (s sink) ServeConn(c net.Conn) { s().ServeConn(c) }
 
 func accessOptions(c Config) proxy.AccessOptions {
 	return proxy.AccessOptions{Off: c.AccessLog == "off", Text: c.LogFormat == "text", Sample: c.AccessSample}
@@ -120,15 +130,16 @@ func accessOptions(c Config) proxy.AccessOptions {
 // openAcceptors puts an accept loop on every socket: clear text straight to its sink, TLS through the handshake.
 func (d *daemon) openAcceptors() {
 	for _, listener := range d.sockets[systemd.HTTP] {
-		d.addAcceptor(listener, d.frontend.Plain().ServeConn)
+		d.addAcceptor(listener, sink(func() frontend.Sink { return d.front.Load().Plain() }).ServeConn)
 	}
 	if len(d.sockets[systemd.HTTPS]) == 0 {
 		return
 	}
-	http1 := d.frontend.HTTP1()
+	http1 := sink(func() frontend.Sink { return d.front.Load().HTTP1() })
+	http2 := sink(func() frontend.Sink { return d.front.Load().HTTP2() })
 	d.handshaker = &tlsbridge.Handshaker{
 		Config: d.certificates.TLSConfig(),
-		Sinks:  map[string]tlsbridge.Sink{"": http1, "http/1.1": http1, "h2": d.frontend.HTTP2()},
+		Sinks:  map[string]tlsbridge.Sink{"": http1, "http/1.1": http1, "h2": http2},
 		Log:    d.log, OnResult: d.countHandshake,
 	}
 	for _, listener := range d.sockets[systemd.HTTPS] {

@@ -15,18 +15,22 @@ import (
 // maxSocketPath is what fits into the kernel's sockaddr_un, without its ending zero.
 const maxSocketPath = 107
 
-// ServeUnix answers the API on a unix socket at path until ctx ends, then finishes what is under way.
+// ListenUnix makes the unix socket at path, for ServeUnix.
 //
 // The socket has mode 0600 from its first moment on, and it takes the place of an older one in a single step: a
-// client finds either the old process or the new one there, never nothing. So call it only while holding the rules,
-// and the process that has them answers. A file that is no socket is left alone, and is an error. The socket is
-// never removed, since by then it may be somebody else's; a socket that nobody listens on refuses connections, which
-// says the same.
-func (s *Server) ServeUnix(ctx context.Context, path string) error {
+// client finds either the old process or the new one there, never nothing. A file that is no socket is left alone, and
+// is an error. The socket is never removed, since by then it may be somebody else's; a socket that nobody listens on
+// refuses connections, which says the same.
+func ListenUnix(path string) (*net.UnixListener, error) {
 	listener, err := listenUnix(path)
 	if err != nil {
-		return fmt.Errorf("cannot open the admin socket: %w", err)
+		return nil, fmt.Errorf("cannot open the admin socket: %w", err)
 	}
+	return listener, nil
+}
+
+// ServeUnix answers the API on a unix socket until ctx ends, then finishes what is under way; it closes listener.
+func (s *Server) ServeUnix(ctx context.Context, listener net.Listener) error {
 	server := s.newHTTPServer(s.Handler(true))
 	server.ConnContext = askPeer
 	return serve(ctx, server, listener)

@@ -27,9 +27,11 @@ func serving(t *testing.T, s *Server, path string) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	before := inode(path)
-	go func() { ended <- s.ServeUnix(ctx, path) }()
-	waitFor(t, "the socket", func() bool { now := inode(path); return now != 0 && now != before })
+	listener, err := ListenUnix(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { ended <- s.ServeUnix(ctx, listener) }()
 	stopped := false
 	stop = func() {
 		if stopped {
@@ -138,9 +140,9 @@ func TestAFileThatIsNoSocketIsLeftAlone(t *testing.T) {
 				t.Fatal(err)
 			}
 			before := inode(path)
-			err := (&Server{}).ServeUnix(t.Context(), path)
+			_, err := ListenUnix(path)
 			if err == nil || !strings.Contains(err.Error(), "no socket") {
-				t.Errorf("ServeUnix = %v, want an error that says it is no socket", err)
+				t.Errorf("ListenUnix = %v, want an error that says it is no socket", err)
 			}
 			if inode(path) != before {
 				t.Error("what was there is gone")
@@ -154,8 +156,8 @@ func TestAPathThatIsTooLongIsSaidSo(t *testing.T) {
 	if err := os.Mkdir(folder, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	err := (&Server{}).ServeUnix(t.Context(), filepath.Join(folder, "admin.sock"))
+	_, err := ListenUnix(filepath.Join(folder, "admin.sock"))
 	if err == nil || !strings.Contains(err.Error(), "107 characters") {
-		t.Errorf("ServeUnix = %v, want the limit", err)
+		t.Errorf("ListenUnix = %v, want the limit", err)
 	}
 }

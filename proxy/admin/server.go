@@ -15,6 +15,7 @@
 package admin
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"os"
@@ -31,11 +32,17 @@ type Server struct {
 	// Status adds what only the daemon knows; nil means that this is no daemon.
 	Status func() Parts
 	// Ready returns why the process should get no new requests; nil means always ready.
-	Ready   func() error
-	Metrics http.Handler // for /metrics
-	Keys    *Keys        // API keys for TCP; nil refuses everybody
-	Log     *slog.Logger // nil discards
-	Version string       // of the program
+	Ready func() error
+	// Elsewhere is asked where the writer of the rules is, when the store says that it is not: it returns how to reach
+	// that process, or waits and returns nil if it is the store again. nil means that the store always is the writer.
+	Elsewhere func(ctx context.Context) (http.RoundTripper, error)
+	// TrustPeer reports whether a process is another worker of this service, which may ask on behalf of others; nil trusts
+	// none.
+	TrustPeer func(pid, uid int) bool
+	Metrics   http.Handler // for /metrics
+	Keys      *Keys        // API keys for TCP; nil refuses everybody
+	Log       *slog.Logger // nil discards
+	Version   string       // of the program
 }
 
 func (s *Server) log() *slog.Logger {
@@ -54,6 +61,9 @@ func (s *Server) Handler(local bool) http.Handler {
 			author, err := localAuthor(r.Context())
 			if err != nil {
 				return err
+			}
+			if other, ok := s.onBehalf(r.Context(), r); ok {
+				author = other
 			}
 			routes.ServeHTTP(w, r.WithContext(withAuthor(r.Context(), author)))
 			return nil

@@ -116,6 +116,8 @@ type Status struct {
 	Connections  *ConnectionStatus  `json:"connections,omitempty"`
 	Certificates *CertificateStatus `json:"certificates,omitempty"`
 	Upstreams    []UpstreamStatus   `json:"upstreams"`
+	// Older are the workers that were replaced and have not ended yet, the oldest first.
+	Older []GenerationStatus `json:"older,omitempty"`
 }
 
 // RulesStatus says which rules are in force.
@@ -180,6 +182,20 @@ type Parts struct {
 	Connections  *ConnectionStatus
 	Certificates *CertificateStatus
 	Upstreams    []UpstreamStatus
+	Older        []GenerationStatus
+}
+
+// GenerationStatus is a worker that was replaced, and what it still has to finish.
+type GenerationStatus struct {
+	PID         int       `json:"pid"`
+	Version     string    `json:"version"`
+	StartedAt   time.Time `json:"started_at"`
+	State       string    `json:"state"` // paused: it would serve again, should its successor die; draining
+	Connections int       `json:"connections"`
+	Requests    int       `json:"requests"`
+	Tunnels     int       `json:"tunnels"`
+	Streams     int       `json:"streams"` // endless answers, such as server-sent events
+	Ends        time.Time `json:"ends"`    // what is left by then is cut
 }
 
 // maxListed is how many entries a list in Status may have.

@@ -24,6 +24,7 @@ const File = "rules.db"
 
 // Options says where the rules are.
 type Options struct {
+	Follow bool
 	Dir          string           // the state directory; made if it is missing
 	Log          *slog.Logger     // nil discards
 	PollInterval time.Duration    // how often to look for edits from outside; 0 means 5 ms

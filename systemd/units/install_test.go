@@ -23,7 +23,7 @@ func TestInstallSaysWhatChanged(t *testing.T) {
 		t.Errorf("another program: %q, %v", moved, err)
 	}
 	text, err := os.ReadFile(filepath.Join(dir, "cutover.service"))
-	if err != nil || !strings.Contains(string(text), "ExecStart=/srv/cutover/bin/cutover-2 serve\n") {
+	if err != nil || !strings.Contains(string(text), "ExecStart=/srv/cutover/bin/cutover-2 supervise\n") {
 		t.Errorf("%v\n%s", err, text)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "cutover-http.socket"), []byte("edited"), 0o600); err != nil {

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"cutover/proxy/admin"
+	"cutover/systemd/takeover"
+)
+
+// drainAtMost is when a worker that was replaced cuts whatever is left: above the graces of requests and tunnels.
+const drainAtMost = 35 * time.Minute
+
+// Worker says how this worker does.
+func (w *worker) Worker() takeover.Worker {
+	stats := w.front.Load().Stats()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	this := takeover.Worker{
+		PID: os.Getpid(), Version: version, Started: w.started, State: w.state,
+		Holds: takeover.Holds{Connections: stats.Open + w.handshakes(), Requests: stats.Requests, Tunnels: stats.Tunnels},
+	}
+	if w.state == takeover.Paused || w.state == takeover.Draining {
+		this.Ends = w.cut
+	}
+	return this
+}
+
+// Prepare gives up the rules. The worker before this one can end: this one has done well enough to be replaced in its turn.
+func (w *worker) Prepare(ctx context.Context) error {
+	w.commitPredecessor()
+	if err := w.store.Demote(ctx); err != nil {
+		return err
+	}
+	w.setState(takeover.Paused)
+	return nil
+}
+
+// Pause accepts no more.
+func (w *worker) Pause() {
+	w.log.Info("replaced; finishing what is open")
+	w.pauseAdmin(true)
+	w.giveUp(takeover.Paused, drainAtMost)
+}
+
+// Resume serves again, with a frontend of its own: the one that drains has told its clients to go.
+func (w *worker) Resume(ctx context.Context) {
+	for w.store.Promote(ctx) != nil { // a process that is dying holds the lock for a moment
+		if ctx.Err() != nil {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if w.front.Load().Draining() {
+		front := w.newFrontend()
+		w.group.Go(func() error { return front.Run(w.base) })
+		w.front.Store(front)
+	}
+	w.pauseAdmin(false)
+	for _, acceptor := range w.acceptors {
+		acceptor.Resume()
+	}
+	w.setState(takeover.Serving)
+	if err := w.server.Announce(); err != nil {
+		w.log.Error("the next worker cannot take over from this one", slog.Any("error", err))
+	}
+	if listener, err := admin.ListenUnix(adminSocket(w.config)); err != nil {
+		w.log.Error("the admin socket cannot be taken back", slog.Any("error", err))
+	} else {
+		w.group.Go(func() error { return w.admin.ServeUnix(w.base, listener) })
+	}
+	w.log.Warn("serving again: the worker that had taken over is gone")
+}
+
+// Commit is final.
+func (w *worker) Commit() {
+	w.setState(takeover.Draining)
+	close(w.committed)
+}
+
+// End cuts what is left.
+func (w *worker) End() { w.end.Do(func() { close(w.ended) }) }
+
+// elsewhere is asked by the admin API where the writer of the rules is.
+func (w *worker) elsewhere(ctx context.Context) (http.RoundTripper, error) {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	for {
+		w.mu.Lock()
+		state, changed := w.state, w.changed
+		w.mu.Unlock()
+		switch {
+		case w.store.IsWriter():
+			return nil, nil
+		case state == takeover.Draining, state == takeover.Paused:
+			if transport := toSocket(ctx, adminSocket(w.config)); transport != nil {
+				return transport, nil
+			}
+		}
+		select {
+		case <-changed:
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, errors.New("no process holds the rules just now")
+		}
+	}
+}
+
+// toSocket returns what reaches the process that listens there; nil if nobody does.
+func toSocket(ctx context.Context, path string) http.RoundTripper {
+	dial := func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "unix", path) }
+	conn, err := dial(ctx)
+	if err != nil {
+		return nil
+	}
+	_ = conn.Close() // it was only tried
+	return &http.Transport{
+		DisableKeepAlives: true,
+		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
+	}
+}
+
+// pauseAdmin leaves the TCP admin socket to another worker, or takes it back.
+func (w *worker) pauseAdmin(paused bool) {
+	for _, listener := range w.adminListeners {
+		listener.pause(paused)
+	}
+	w.log.Debug("admin socket", slog.Bool("paused", paused))
+}

@@ -1,0 +1,283 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"cutover/proxy/admin"
+	"cutover/proxy/frontend"
+	"cutover/systemd/takeover"
+)
+
+// probation is how long a new worker must do well before the one before it may end.
+const probation = 30 * time.Second
+
+// worker is a daemon in the course of its life: it takes the place of another worker, serves, and gives its place to the
+// next, whose predecessor it is then. It is the takeover.Role of the one that serves.
+type worker struct {
+	*daemon
+	server    *takeover.Server
+	group     *errgroup.Group // of everything that runs
+	base      context.Context // ends when all of it is to end
+	committed chan struct{}   // closed when a successor has taken over for good
+	ended     chan struct{}   // closed when somebody wants this worker to end now
+	end       sync.Once       // of closing it
+	drains    sync.WaitGroup  // of frontends
+
+	mu          sync.Mutex
+	state       takeover.State
+	changed     chan struct{} // closed at the next change of state
+	predecessor *takeover.Successor
+	cut         time.Time          // when what is left is cut, once it drains
+	cutShort    context.CancelFunc // of the drain; nil before
+}
+
+func newWorker(d *daemon) *worker {
+	w := &worker{
+		daemon: d, state: takeover.Loading, changed: make(chan struct{}), committed: make(chan struct{}), ended: make(chan struct{}),
+	}
+	w.server = &takeover.Server{Dir: d.config.RuntimeDir, Role: w, Log: d.log}
+	return w
+}
+
+// run takes the place of successor's predecessor, if there is one, and serves until stop ends or another has taken over. Then
+// it finishes what it has and waits for everything that it started.
+func (w *worker) run(stop context.Context, successor *takeover.Successor) error {
+	// Components outlive the signal: they serve while the drain goes on.
+	base, cancel := context.WithCancel(context.WithoutCancel(stop))
+	defer cancel()
+	w.group, w.base = errgroup.WithContext(base)
+	err := w.serve(stop, successor)
+	if err == nil {
+		w.await(stop)
+	}
+	cancel()
+	return errors.Join(err, w.group.Wait(), w.close())
+}
+
+// serve starts everything, and returns when this worker has its place.
+func (w *worker) serve(stop context.Context, successor *takeover.Successor) error {
+	w.goAll(w.components())
+	w.certificates.Warm(stop)
+	if err := w.probe(stop); err != nil {
+		return err
+	}
+	listener, err := admin.ListenUnix(adminSocket(w.config)) // from here on edits come to this worker, and wait
+	if err != nil {
+		return err
+	}
+	w.goAll(map[string]func(context.Context) error{
+		"admin": func(ctx context.Context) error { return w.serveAdmin(ctx, listener) }, "takeover": w.server.Run,
+	})
+	if err := w.takePlace(stop, successor); err != nil {
+		return err
+	}
+	w.setState(takeover.Serving)
+	if err := w.server.Announce(); err != nil {
+		w.log.Warn("the next worker cannot take over from this one: a restart will be a stop and a start", slog.Any("error", err))
+	}
+	w.notifier.Ready(w.summary())
+	w.log.Info("ready", slog.String("version", version), slog.Int("hosts", w.store.Load().Counts().Hosts), slog.Duration("after", time.Since(w.started)))
+	return nil
+}
+
+func (w *worker) goAll(components map[string]func(context.Context) error) {
+	for name, run := range components {
+		w.group.Go(func() error {
+			if err := run(w.base); err != nil && w.base.Err() == nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			return nil
+		})
+	}
+}
+
+// takePlace accepts connections, and makes sure that nobody else does.
+func (w *worker) takePlace(stop context.Context, successor *takeover.Successor) error {
+	if successor != nil {
+		if err := w.becomeWriter(stop, successor); err != nil {
+			return err
+		}
+	}
+	for _, acceptor := range w.acceptors {
+		w.group.Go(func() error { return acceptor.Run(w.base) })
+	}
+	if successor == nil {
+		return nil
+	}
+	if err := successor.Accepting(); err != nil {
+		return fmt.Errorf("the worker before this one does not stop accepting: %w", err)
+	}
+	w.mu.Lock()
+	w.predecessor = successor
+	w.mu.Unlock()
+	w.group.Go(func() error { return w.commitAfterProbation(successor) })
+	w.log.Info("taken over", slog.Int("from", successor.Predecessor.PID), slog.String("version", successor.Predecessor.Version))
+	return nil
+}
+
+// becomeWriter has the predecessor give up the rules, and takes them.
+func (w *worker) becomeWriter(stop context.Context, successor *takeover.Successor) error {
+	if w.store.IsWriter() { // the database had to be changed before it could be loaded
+		return nil
+	}
+	if err := successor.Prepare(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(stop, 10*time.Second)
+	defer cancel()
+	if err := w.store.Promote(ctx); err != nil {
+		return fmt.Errorf("rules: %w", err)
+	}
+	return nil
+}
+
+// commitAfterProbation lets the predecessor end when this worker has done well for a while.
+func (w *worker) commitAfterProbation(successor *takeover.Successor) error {
+	timer := time.NewTimer(probation)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		w.commitPredecessor()
+		w.endOldest()
+	case <-w.base.Done():
+		successor.Abandon()
+	}
+	return nil
+}
+
+func (w *worker) commitPredecessor() {
+	w.mu.Lock()
+	predecessor := w.predecessor
+	w.predecessor = nil
+	w.mu.Unlock()
+	if predecessor == nil {
+		return
+	}
+	if err := predecessor.Commit(); err != nil {
+		w.log.Warn("the worker before this one was gone before it could be told to end", slog.Any("error", err))
+	}
+}
+
+// maxDraining is how many older workers may finish what they have at once.
+const maxDraining = 8
+
+// endOldest ends older workers that are too many.
+func (w *worker) endOldest() {
+	var older []takeover.Worker
+	for _, other := range takeover.Workers(w.base, w.config.RuntimeDir) {
+		if other.State == takeover.Draining && other.PID != os.Getpid() {
+			older = append(older, other)
+		}
+	}
+	for len(older) > maxDraining {
+		w.log.Warn("too many workers finish what they have: the oldest is ended", slog.Int("pid", older[0].PID), slog.Any("held", older[0].Holds))
+		w.metrics.Event("generation", "ended")
+		if err := takeover.End(w.base, w.config.RuntimeDir, older[0].PID); err != nil {
+			w.log.Warn("it does not end", slog.Any("error", err))
+		}
+		older = older[1:]
+	}
+}
+
+// await returns when this worker has nothing left to do.
+func (w *worker) await(stop context.Context) {
+	select {
+	case <-stop.Done():
+	case <-w.base.Done(): // a component failed
+	case <-w.ended:
+	case <-w.committed:
+		w.awaitDrain(stop)
+		return
+	}
+	w.mu.Lock()
+	predecessor := w.predecessor
+	w.mu.Unlock()
+	if w.base.Err() == nil && predecessor != nil {
+		w.commitPredecessor() // a stop is meant for both
+	}
+	w.stop()
+}
+
+// awaitDrain waits until a worker that was replaced has finished what it had.
+func (w *worker) awaitDrain(stop context.Context) {
+	done := make(chan struct{})
+	go func() {
+		w.drains.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return
+	case <-w.ended:
+		w.drainUntil(0)
+	case <-stop.Done():
+		w.drainUntil(w.config.DrainTimeout)
+	case <-w.base.Done():
+		w.drainUntil(0)
+	}
+	<-done
+}
+
+// stop is the end without a successor: new connections stay in the sockets' queues, and what is open is finished.
+func (w *worker) stop() {
+	w.notifier.Stopping("finishing what is open")
+	w.log.Info("stopping", slog.Duration("at most", w.config.DrainTimeout))
+	w.giveUp(takeover.Draining, w.config.DrainTimeout)
+	w.awaitDrain(context.WithoutCancel(w.base))
+	w.log.Info("drained")
+}
+
+// giveUp accepts no more, and begins to finish what is there. What is left after atMost is cut.
+func (w *worker) giveUp(state takeover.State, atMost time.Duration) {
+	w.setState(state)
+	for _, acceptor := range w.acceptors {
+		acceptor.Pause()
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	w.mu.Lock()
+	w.cutShort = cancel
+	w.mu.Unlock()
+	front := w.front.Load()
+	w.drains.Go(func() {
+		defer cancel()
+		w.drain(ctx, front)
+	})
+	w.drainUntil(atMost)
+}
+
+// drainUntil cuts what is left after a time; an earlier call's time does not count any more.
+func (w *worker) drainUntil(atMost time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cut = time.Now().Add(atMost)
+	if w.cutShort != nil {
+		time.AfterFunc(atMost, w.cutShort)
+	}
+}
+
+func (w *worker) drain(ctx context.Context, front *frontend.Server) {
+	if err := front.Drain(ctx); err != nil {
+		w.log.Warn("connections were cut at the drain deadline", slog.Any("error", err))
+	}
+	if w.handshaker != nil {
+		if err := w.handshaker.Wait(ctx); err != nil {
+			w.log.Warn("handshakes were cut at the drain deadline", slog.Int("pending", w.handshaker.Pending()))
+		}
+	}
+}
+
+func (w *worker) setState(state takeover.State) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.state = state
+	close(w.changed)
+	w.changed = make(chan struct{})
+}

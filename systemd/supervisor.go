@@ -1,0 +1,206 @@
+package systemd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sys/unix"
+)
+
+// Supervisor is the main process of cutover.service. It starts one worker, which gets the sockets, and does nothing else, so
+// that 'systemctl restart' can be an upgrade: asked to make room (RestartKillSignal=SIGUSR1) it leaves at once, the worker
+// serves on, and the worker of the next supervisor takes over from it.
+type Supervisor struct {
+	Program   string   // the worker's; a path that does not change while it runs
+	Arguments []string // the worker's
+	// MakeRoom is closed when the supervisor is to leave its worker alone; see MakeRoom.
+	MakeRoom <-chan struct{}
+	Log      *slog.Logger // nil discards
+
+	line  *net.UnixConn
+	ready bool // the worker serves
+}
+
+// ErrWorkerEnded says that the worker has ended though nobody asked it to.
+var ErrWorkerEnded = errors.New("the worker has ended")
+
+type makeRoomKey struct{}
+
+// CatchMakeRoom returns a context that knows when SIGUSR1 has come. It is to be called first of all: systemd may send the
+// signal to a process that has hardly begun.
+func CatchMakeRoom(ctx context.Context) context.Context {
+	asked, _ := signal.NotifyContext(context.WithoutCancel(ctx), syscall.SIGUSR1) //nolint:govet // for as long as the process runs
+	return context.WithValue(ctx, makeRoomKey{}, asked.Done())
+}
+
+// MakeRoom is closed when SIGUSR1 has come; never where CatchMakeRoom was not called.
+func MakeRoom(ctx context.Context) <-chan struct{} {
+	asked, _ := ctx.Value(makeRoomKey{}).(<-chan struct{})
+	return asked
+}
+
+// Run starts the worker and returns when it has ended, or at once when room is to be made. When ctx ends it has the worker
+// stop, and once the worker has been ready, every older one that still finishes what it has. An end of the worker that
+// nobody asked for is ErrWorkerEnded.
+func (s *Supervisor) Run(ctx context.Context) error {
+	worker, err := s.start()
+	if err != nil {
+		return fmt.Errorf("start the worker: %w", err)
+	}
+	defer func() { _ = s.line.Close() }()
+	ended := make(chan error, 1)
+	go func() { ended <- awaitProcess(worker) }()
+	served := make(chan struct{})
+	go s.relay(served)
+	for {
+		select {
+		case <-s.MakeRoom:
+			return nil // the worker goes on
+		case <-served:
+			s.ready, served = true, nil
+		case err := <-ended:
+			return fmt.Errorf("%w: %w", ErrWorkerEnded, err)
+		case <-ctx.Done():
+			return s.stop(worker, ended)
+		}
+	}
+}
+
+// start makes the line and the process. The descriptors are handed on as they are: os/exec would switch them to blocking
+// mode, under the hands of every process that shares them.
+func (s *Supervisor) start() (pid int, err error) {
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = unix.Close(ends[1]) }()
+	if s.line, err = lineConn(uintptr(ends[0])); err != nil {
+		return 0, err
+	}
+	sockets, _ := strconv.Atoi(os.Getenv("LISTEN_FDS")) // the worker says what is wrong with it
+	sockets = min(max(sockets, 0), maxSockets)
+	files := []uintptr{0, 1, 2}
+	for fd := range sockets {
+		files = append(files, uintptr(3+fd))
+	}
+	files = append(files, uintptr(ends[1]))
+	return syscall.ForkExec(s.Program, append([]string{s.Program}, s.Arguments...), &syscall.ProcAttr{
+		Env: workerEnvironment(os.Environ(), 3+sockets), Files: files,
+	})
+}
+
+// workerEnvironment is what a worker gets: all but what is meant for this process alone.
+func workerEnvironment(own []string, line int) []string {
+	var env []string
+	for _, variable := range own {
+		switch name, _, _ := strings.Cut(variable, "="); name {
+		case "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_PID", "MAINPID", lineVariable:
+		default:
+			env = append(env, variable)
+		}
+	}
+	return append(env, lineVariable+"="+strconv.Itoa(line))
+}
+
+// relay passes on to systemd what the worker says, until the line ends. It closes ready when that is that it serves.
+func (s *Supervisor) relay(ready chan struct{}) {
+	var once sync.Once
+	buffer := make([]byte, 4096)
+	for {
+		n, err := s.line.Read(buffer)
+		if err != nil {
+			return
+		}
+		state := string(buffer[:n])
+		if _, err := daemon.SdNotify(false, state); err != nil && s.Log != nil {
+			s.Log.Warn("systemd could not be notified", slog.Any("error", err))
+		}
+		if strings.HasPrefix(state, daemon.SdNotifyReady) {
+			once.Do(func() { close(ready) })
+		}
+	}
+}
+
+// stop ends the worker, and what older ones still hold. A worker that was never ready has taken nothing over: then the one
+// that serves is not to be stopped for its sake.
+func (s *Supervisor) stop(worker int, ended <-chan error) error {
+	if _, err := s.line.Write([]byte(stopCommand)); err != nil {
+		_ = syscall.Kill(worker, syscall.SIGTERM) // it ends by itself where this fails
+	}
+	if s.ready {
+		for _, pid := range s.others(worker) {
+			_ = syscall.Kill(pid, syscall.SIGTERM) // it may have ended meanwhile
+		}
+	}
+	<-ended
+	for s.ready && len(s.others(worker)) > 0 { // TimeoutStopSec= bounds it
+		time.Sleep(20 * time.Millisecond)
+	}
+	return nil
+}
+
+// others returns the processes of the same service but this one and the worker.
+func (s *Supervisor) others(worker int) []int {
+	own, err := serviceOf(os.Getpid())
+	if err != nil || !strings.HasSuffix(own, ".service") {
+		return nil // a shell's other children are none of ours
+	}
+	text, err := os.ReadFile("/sys/fs/cgroup" + own + "/cgroup.procs")
+	if err != nil {
+		return nil
+	}
+	var pids []int
+	for line := range strings.FieldsSeq(string(text)) {
+		if pid, err := strconv.Atoi(line); err == nil && pid > 0 && pid != worker && pid != os.Getpid() {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// serviceOf returns the control group of a process, such as /system.slice/cutover.service.
+func serviceOf(pid int) (string, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(string(text)) {
+		if group, ok := strings.CutPrefix(line, "0::"); ok {
+			return strings.TrimSuffix(group, "\n"), nil
+		}
+	}
+	return "", io.ErrUnexpectedEOF
+}
+
+// awaitProcess waits for a child and says how it ended.
+func awaitProcess(pid int) error {
+	for {
+		var status syscall.WaitStatus
+		switch _, err := syscall.Wait4(pid, &status, 0, nil); {
+		case errors.Is(err, syscall.EINTR):
+		case err != nil:
+			return err
+		case status.Signaled():
+			return fmt.Errorf("killed by %s", status.Signal())
+		case status.Exited():
+			return fmt.Errorf("exit status %d", status.ExitStatus())
+		}
+	}
+}
+
+// isReset reports whether the other end of a line or a connection is gone.
+func isReset(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ENOTCONN)
+}
