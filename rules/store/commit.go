@@ -71,6 +71,9 @@ func (o *owner) shareCheckpoints(ctx context.Context) {
 }
 
 func (o *owner) writable() error {
+	if !o.writer.Load() {
+		return ErrNotWriter
+	}
 	if o.readOnly.Load() {
 		return errNewerWriter
 	}

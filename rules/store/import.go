@@ -71,6 +71,9 @@ func (s *Store) Import(ctx context.Context, by Author, im Import, progress func(
 		return ImportResult{}, ErrImporting
 	}
 	defer s.importing.Store(false)
+	if !s.writer.Load() || s.leaving.Load() {
+		return ImportResult{}, ErrNotWriter
+	}
 	if health := s.Health(); health.ReadOnly {
 		return ImportResult{}, errors.New(health.Problem)
 	}

@@ -43,7 +43,7 @@ func (o *owner) startJob() {
 	case o.verify && now.Sub(o.verified) >= pauseFor(from.view, 10*time.Second):
 		o.verify, o.verified = false, now
 		o.run(func(ctx context.Context) jobDone { return o.compare(ctx, from) })
-	case o.snapshotDue(now, from.view):
+	case o.writer.Load() && o.snapshotDue(now, from.view):
 		o.dirty = time.Time{}
 		o.run(func(context.Context) jobDone { return o.save(from) })
 	}
@@ -179,7 +179,7 @@ func (o *owner) end() {
 		o.stopJob()
 		<-o.jobs
 	}
-	if o.dirty.IsZero() || !o.holding().none() {
+	if o.dirty.IsZero() || !o.holding().none() || !o.writer.Load() {
 		return
 	}
 	if done := o.save(o.published()); done.err != nil {

@@ -20,22 +20,29 @@ import (
 
 // Open takes the lock, opens the database (making it if it is missing), brings its schema up to date and loads the
 // first view. Nothing keeps running. The error is ErrLocked if another process holds the rules.
+//
+// With Options.Follow it takes no lock and writes nothing, and another process may hold the rules; see Promote. The error is
+// ErrNeedsWriter if the database cannot be read as it is.
 func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
-	lock, err := takeLock(o.Dir)
-	if err != nil {
-		return nil, err
-	}
 	s := &Store{
-		options: o, path: filepath.Join(o.Dir, File), lock: lock,
-		requests: make(chan *request), backup: make(chan struct{}, 1), ended: make(chan struct{}),
+		options: o, path: filepath.Join(o.Dir, File),
+		requests: make(chan *request), roles: make(chan roleChange), backup: make(chan struct{}, 1), ended: make(chan struct{}),
+	}
+	if !o.Follow {
+		lock, err := takeLock(o.Dir)
+		if err != nil {
+			return nil, err
+		}
+		s.lock = lock
+		s.writer.Store(true)
 	}
 	s.health.Store(&Health{})
 	s.beat.Store(s.options.now().UnixNano())
 	if err := s.openFirst(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", s.path, err), s.lock.Close())
+		return nil, errors.Join(fmt.Errorf("%s: %w", s.path, err), s.Close())
 	}
 	return s, nil
 }
@@ -53,7 +60,7 @@ func (s *Store) openFirst(ctx context.Context) error {
 		s.thawed, s.saved = sound, last.mark
 	}
 	err = s.openDatabase(ctx)
-	if err == nil || last.view == nil || errors.Is(err, errNewer) || errors.Is(err, errForeign) {
+	if err == nil || last.view == nil || errors.Is(err, errNewer) || errors.Is(err, errForeign) || errors.Is(err, ErrNeedsWriter) {
 		return err
 	}
 	s.noteProblem(err, true)
@@ -65,10 +72,18 @@ func (s *Store) openDatabase(ctx context.Context) error {
 	if _, err := os.Stat(s.path); errors.Is(err, fs.ErrNotExist) && s.hadRules() {
 		return errEmptied
 	}
-	s.removeForeignLog()
+	prepare, note := s.prepare, s.noteFile
+	if !s.writer.Load() {
+		if _, err := os.Stat(s.path); err != nil {
+			return errors.Join(ErrNeedsWriter, err)
+		}
+		prepare, note = s.prepareFollowing, func() error { return nil }
+	} else {
+		s.removeForeignLog()
+	}
 	err := s.connect(ctx)
 	if err == nil {
-		err = s.prepare(ctx)
+		err = prepare(ctx)
 	}
 	if err == nil {
 		s.identity, err = identify(s.path)
@@ -77,7 +92,7 @@ func (s *Store) openDatabase(ctx context.Context) error {
 		err = s.loadFirst(ctx)
 	}
 	if err == nil {
-		err = s.noteFile()
+		err = note()
 	}
 	if err != nil {
 		return errors.Join(plainError(err), s.closeDatabase())
@@ -94,6 +109,9 @@ func (s *Store) loadFirst(ctx context.Context) error {
 	}
 	s.heldImport.Store(&h)
 	if !s.thawed {
+		if !h.none() && !s.writer.Load() {
+			return ErrNeedsWriter // read as a whole, the tables would show half of it
+		}
 		if !h.none() {
 			s.options.log().Warn("an import was broken off; what it had written is taken back first")
 			if err := s.takeBack(ctx, s.conn, h); err != nil {
@@ -155,7 +173,7 @@ func (s *Store) closeDatabase() error {
 		problems = append(problems, s.db.Close())
 	}
 	s.conn, s.db = nil, nil
-	if foreign {
+	if foreign && s.writer.Load() {
 		s.moveLogAside()
 	}
 	return errors.Join(problems...)

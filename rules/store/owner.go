@@ -38,6 +38,8 @@ func (s *Store) Run(ctx context.Context) error {
 			o.commit(context.WithoutCancel(ctx)) // what has begun is finished; so with poll and upkeep
 		case <-poll.C:
 			o.poll(context.WithoutCancel(ctx))
+		case change := <-o.roles:
+			o.changeRole(context.WithoutCancel(ctx), change)
 		case done := <-o.jobs:
 			o.jobEnded(context.WithoutCancel(ctx), done)
 		case <-upkeep.C:
@@ -105,6 +107,9 @@ func (o *owner) upkeep(ctx context.Context) {
 			o.loadFail = err
 			o.report()
 		}
+		return
+	}
+	if !o.writer.Load() {
 		return
 	}
 	ctx = context.WithoutCancel(ctx)
@@ -196,6 +201,11 @@ func (s *Store) republish() {
 func (o *owner) followOthers(ctx context.Context) error {
 	last := o.published()
 	err := o.refresh(ctx, func(q queryer) (followed, error) {
+		if !o.writer.Load() {
+			if err := o.followHeld(ctx, q); err != nil {
+				return followed{}, err
+			}
+		}
 		f, err := follow(ctx, q, loaded{last.view.At(o.options.now()), last.mark}, o.holding())
 		switch {
 		case errors.Is(err, errDiscontinued):

@@ -19,7 +19,7 @@ func (s *Store) recordProblems(ctx context.Context) {
 		return
 	}
 	s.unrecorded, s.recorded, s.known = false, true, problems
-	if s.readOnly.Load() || s.sameProblems(ctx, problems) {
+	if s.readOnly.Load() || !s.writer.Load() || s.sameProblems(ctx, problems) {
 		return
 	}
 	err := writing(ctx, s.conn, func(q queryer) error {

@@ -24,8 +24,8 @@ const File = "rules.db"
 
 // Options says where the rules are.
 type Options struct {
-	Follow bool
 	Dir          string           // the state directory; made if it is missing
+	Follow       bool             // read only what another process writes; see Promote
 	Log          *slog.Logger     // nil discards
 	PollInterval time.Duration    // how often to look for edits from outside; 0 means 5 ms
 	Now          func() time.Time // nil means time.Now
@@ -68,7 +68,9 @@ type Snapshot struct {
 type Store struct {
 	options  Options
 	path     string
-	lock     *os.File
+	lock     *os.File    // of the writer; the owner's alone once Run has begun
+	writer   atomic.Bool // this process is the writer
+	leaving  atomic.Bool // and is about to give that up
 	db       *sql.DB
 	conn     *sql.Conn // the one connection, used by the owner alone once Run has begun; nil while the file cannot be opened
 	identity identity
@@ -90,6 +92,7 @@ type Store struct {
 	editsWait   atomic.Bool          // for the write lock
 
 	requests chan *request
+	roles    chan roleChange
 	backup   chan struct{} // holds one while a backup is made
 	ended    chan struct{} // closed when Run returns
 	beat     atomic.Int64  // when the owner last came round, in Unix nanoseconds
@@ -107,7 +110,11 @@ func (s *Store) Snapshot() Snapshot { return *s.snapshot.Load() }
 
 // Close gives back the database and the lock. Call it when Run has returned, or was never called.
 func (s *Store) Close() error {
-	return errors.Join(s.closeDatabase(), s.lock.Close())
+	err := s.closeDatabase()
+	if s.lock != nil {
+		err = errors.Join(err, s.lock.Close())
+	}
+	return err
 }
 
 // Author is who makes an edit: what the journal says.
