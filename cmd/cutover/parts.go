@@ -89,7 +89,7 @@ func (d *daemon) summary() string {
 
 // parts is what 'cutover status' shows beside the rules.
 func (d *daemon) parts() admin.Parts {
-	stats, certificates := d.frontend.Stats(), d.certificates.Status()
+	stats, certificates, totals := d.frontend.Stats(), d.certificates.Status(), d.metrics.Totals()
 	return admin.Parts{
 		StartedAt: d.started,
 		Sockets:   d.sockets.Describe(),
@@ -100,6 +100,7 @@ func (d *daemon) parts() admin.Parts {
 			Issuer: certificates.Issuer, Stored: certificates.Stored, InFlight: certificates.InFlight, BackedOff: backedOff(certificates.BackedOff),
 		},
 		Upstreams: d.upstreamParts(),
+		Totals:    &totals,
 	}
 }
 

@@ -81,6 +81,8 @@ func commands(env *environment) []*cobra.Command {
 		newRestoreCommand(env),
 		newBackupCommand(env),
 		newSQLCommand(env),
+		newDeployCommand(env),
+		newRollbackCommand(env),
 		newConfigCommand(env),
 		newUnitsCommand(env),
 		newVersionCommand(env),

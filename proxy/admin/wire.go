@@ -3,6 +3,7 @@ package admin
 import (
 	"time"
 
+	"cutover/proxy/metrics"
 	"cutover/rules"
 	"cutover/rules/store"
 )
@@ -116,6 +117,7 @@ type Status struct {
 	Connections  *ConnectionStatus  `json:"connections,omitempty"`
 	Certificates *CertificateStatus `json:"certificates,omitempty"`
 	Upstreams    []UpstreamStatus   `json:"upstreams"`
+	Totals       *metrics.Totals    `json:"totals,omitempty"` // what was counted since the process started
 }
 
 // RulesStatus says which rules are in force.
@@ -180,6 +182,7 @@ type Parts struct {
 	Connections  *ConnectionStatus
 	Certificates *CertificateStatus
 	Upstreams    []UpstreamStatus
+	Totals       *metrics.Totals
 }
 
 // maxListed is how many entries a list in Status may have.
