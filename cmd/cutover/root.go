@@ -83,6 +83,7 @@ func commands(env *environment) []*cobra.Command {
 		newSQLCommand(env),
 		newDeployCommand(env),
 		newRollbackCommand(env),
+		newDoctorCommand(env),
 		newConfigCommand(env),
 		newUnitsCommand(env),
 		newVersionCommand(env),

@@ -93,11 +93,14 @@ func (Machine) Restarts(ctx context.Context) (int, error) {
 	return strconv.Atoi(values["NRestarts"])
 }
 
-// Properties reads what 'systemctl show' prints: a line KEY=VALUE each.
+// Properties reads what 'systemctl show' prints: a line KEY=VALUE each. Values of a key that comes again are kept as lines.
 func Properties(text string) map[string]string {
 	values := map[string]string{}
 	for line := range strings.Lines(text) {
 		if key, value, found := strings.Cut(strings.TrimRight(line, "\n"), "="); found {
+			if before, again := values[key]; again {
+				value = before + "\n" + value
+			}
 			values[key] = value
 		}
 	}
