@@ -60,7 +60,7 @@ func (x *examination) release(context.Context) {
 
 // Descriptors: a connection takes two, one to the visitor and one to the target.
 const (
-	fewFiles  = 65536
+	fewFiles  = 4096
 	fineFiles = 1 << 20 // what the unit asks for
 )
 
