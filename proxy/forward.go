@@ -14,7 +14,6 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
-	"cutover/proxy/metrics"
 	"cutover/proxy/upstream"
 	"cutover/rules"
 )
@@ -29,7 +28,6 @@ var (
 func (h *Handler) forward(e *exchange, view *rules.View) *problem {
 	up, ok := view.Upstream(e.decision.Upstream)
 	if !ok {
-		h.Metrics.OwnFailure(metrics.NoUpstream)
 		return &problem{status: http.StatusServiceUnavailable, cause: fmt.Errorf("%w: %q", errNoUpstream, e.decision.Upstream)}
 	}
 	var failed *problem

@@ -28,10 +28,10 @@ func newDeployCommand(env *environment) *cobra.Command {
 		Long: `Take a release into use: check it beside what runs, swap the symlink, restart, judge, put the old one back if it is worse.
 
 FILE is named cutover-YYYYMMDDHHMMSS, as scripts/build.sh makes it. It is copied to /opt/cutover/releases, where the ten
-newest are kept. For the time of --judge it must stay up and ready, and must not fail more often than what was before it.
-What counts is what Cutover itself causes: faults of the program, connections that could not be accepted, upstreams that the
-rules name and do not have, rows of the rules that it cannot serve; and that something still goes well. Errors of
-upstreams do not count.
+newest are kept. For the time of --judge it must stay up and ready, and must not be worse than what was before it. What
+counts is what Cutover itself causes: faults of the program, connections that could not be accepted, rows of the rules that it
+no longer serves; three or more of them, at more than twice the rate of before. Errors of upstreams do not count, unless
+requests went well until the swap, and not one of ten does after it.
 
 Told to stop before the swap, it changes nothing; afterwards it goes on to the end. The exit code is 0 only if FILE serves
 and was judged good.`,

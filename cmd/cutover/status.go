@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -76,6 +78,7 @@ func statusLines(status *admin.Status) [][2]string {
 		lines = append(lines, [2]string{"connections", fmt.Sprintf("%d open: %d active, %d idle, %d in a handshake; %s in flight, %s",
 			c.Open, c.Active, c.Idle, c.Handshaking, count(c.Requests, "request"), count(c.Tunnels, "tunnel"))})
 	}
+	lines = append(lines, ownFailureLines(status)...)
 	lines = append(lines, certificateLines(status.Certificates)...)
 	return append(lines, upstreamStatusLines(status.Upstreams, status.Running)...)
 }
@@ -109,6 +112,20 @@ func storeText(status *admin.Status) string {
 		return "well"
 	}
 	return fmt.Sprintf("PROBLEM since %s: %s; the last good rules go on serving", timeText(status.Store.Since), status.Store.Problem)
+}
+
+// ownFailureLines are there only if there is something to say.
+func ownFailureLines(status *admin.Status) [][2]string {
+	if status.Totals == nil {
+		return nil
+	}
+	var lines [][2]string
+	for _, cause := range slices.Sorted(maps.Keys(status.Totals.OwnFailures)) {
+		if n := status.Totals.OwnFailures[cause]; n > 0 {
+			lines = append(lines, [2]string{"own failures", fmt.Sprintf("%d (%s) since the start: journalctl -u cutover", n, cause)})
+		}
+	}
+	return lines
 }
 
 func certificateLines(c *admin.CertificateStatus) [][2]string {

@@ -24,13 +24,12 @@ type Metrics struct {
 
 // Causes of failures that are Cutover's own: no visitor and no target has a part in them. A deploy is judged by them.
 const (
-	Panic      = "panic"       // a fault of the program ended a request
-	Accept     = "accept"      // a connection could not be taken from a socket, such as for want of descriptors
-	NoUpstream = "no_upstream" // the rules in force name an upstream that they do not have
+	Panic  = "panic"  // a fault of the program ended a request
+	Accept = "accept" // a connection could not be taken from a socket, such as for want of descriptors
 )
 
 // causes lists them all, so that each is there from the start with zero.
-func causes() []string { return []string{Panic, Accept, NoUpstream} }
+func causes() []string { return []string{Panic, Accept} }
 
 // New returns metrics that all stand at zero.
 func New() *Metrics {

@@ -39,6 +39,7 @@ func (f *fake) Runs(pid int, release string) bool      { return pid == f.pid && 
 func (f *fake) Stop(context.Context) error             { f.step("stop"); f.dead = true; return nil }
 func (f *fake) Check(_ context.Context, r string) (string, error) {
 	f.step("check " + filepath.Base(r))
+	time.Sleep(time.Second)
 	return "", f.check
 }
 
@@ -215,7 +216,7 @@ func TestAReleaseIsPutBack(t *testing.T) {
 		},
 		"not one of": func(f *fake) {
 			f.say = func(s *Sample) {
-				s.Outcomes = map[string]Outcome{"requests": {Good: 9}}
+				s.Outcomes = map[string]Outcome{"requests": {Good: s.up()}}
 				if f.runs(two) {
 					s.Outcomes["requests"] = Outcome{Bad: s.up()}
 				}
@@ -252,6 +253,12 @@ func TestAReleaseIsNoWorseThanWhatWasThereAlready(t *testing.T) {
 		"requests that nobody could serve before either": func(_ *fake, s *Sample) {
 			s.Outcomes = map[string]Outcome{"requests": {Bad: s.up()}}
 		},
+		"requests that went well an hour ago": func(f *fake, s *Sample) {
+			s.Outcomes = map[string]Outcome{"requests": {Good: 9, Bad: s.up()}}
+			if f.runs(two) {
+				s.Outcomes["requests"] = Outcome{Bad: s.up()}
+			}
+		},
 		"rows that somebody has spoiled meanwhile": func(f *fake, s *Sample) {
 			if f.runs(two) {
 				s.Problems, s.LastEdit = 2, time.Now()
@@ -259,8 +266,7 @@ func TestAReleaseIsNoWorseThanWhatWasThereAlready(t *testing.T) {
 		},
 		"a burst that began before": func(f *fake, s *Sample) {
 			if f.runs(one) {
-				s.Failures["accept"] = uint64(time.Since(f.started) / time.Millisecond)
-				time.Sleep(time.Second)
+				s.Failures["accept"] = 10 * uint64(time.Since(f.started.Add(time.Hour))/time.Second)
 			} else {
 				s.Failures["accept"] = 10 * s.up()
 			}

@@ -32,7 +32,7 @@ type Outcome struct{ Good, Bad uint64 }
 type baseline struct {
 	known    bool
 	perSec   map[string]float64 // own failures a second, by cause
-	worked   map[string]bool    // kinds of work of which some went well
+	worked   map[string]bool    // kinds of work of which some went well just before the swap
 	lastEdit time.Time
 	problems int
 	running  bool
@@ -52,7 +52,7 @@ func newBaseline(first, last *Sample, between time.Duration) baseline {
 		}
 	}
 	for kind, outcome := range last.Outcomes {
-		b.worked[kind] = outcome.Good > 0
+		b.worked[kind] = first != nil && first.PID == last.PID && outcome.Good > first.Outcomes[kind].Good
 	}
 	return b
 }
@@ -82,7 +82,7 @@ func (b *baseline) objection(s *Sample, span time.Duration) string {
 	}
 	for _, kind := range slices.Sorted(maps.Keys(s.Outcomes)) {
 		if o := s.Outcomes[kind]; b.worked[kind] && o.Good == 0 && o.Bad >= hopeless {
-			return fmt.Sprintf("not one of %d %s went well, and before they did", o.Bad, kind)
+			return fmt.Sprintf("not one of %d %s went well, and until the swap they did", o.Bad, kind)
 		}
 	}
 	if b.running && s.LastEdit.Equal(b.lastEdit) && s.Problems > b.problems {
