@@ -103,7 +103,7 @@ func deployHint(err error) string {
 	case errors.As(err, new(*release.PutBack)):
 		return "read: journalctl -u cutover"
 	case errors.Is(err, fs.ErrNotExist):
-		return "ls " + releaseRoot + "/releases"
+		return "is the path right? The releases that are here: ls " + releaseRoot + "/releases"
 	}
 	return "read: journalctl -u cutover; cutover doctor"
 }

@@ -37,7 +37,7 @@ type Deployer struct {
 	Folder   Folder
 	System   System
 	Say      func(format string, values ...any) // tells of each step; whether anybody reads it does not matter
-	Progress func(text string)                  // is told twice a second or less how the judging goes
+	Progress func(text string)                  // is told every second how the judging goes
 
 	Judge    time.Duration // how long a new release is watched; 0 means 30 s
 	Shortly  time.Duration // how long one that was put back is; 0 means 3 s
@@ -147,9 +147,6 @@ func (d *Deployer) take(ctx context.Context, release string) error {
 		return err
 	}
 	last := d.sample(ctx)
-	if ctx.Err() != nil {
-		return &Refused{"told to stop"}
-	}
 	before := newBaseline(first, last, time.Since(began))
 	if last != nil && !last.Counts {
 		d.Say("note: the release that serves does not count failures of its own: whether they are more cannot be judged")
@@ -171,6 +168,9 @@ func (d *Deployer) check(ctx context.Context, release string) error {
 	said, err := d.System.Check(ctx, release)
 	if said != "" {
 		d.Say("%s", said)
+	}
+	if ctx.Err() != nil {
+		return &Refused{"told to stop"}
 	}
 	if err != nil {
 		return &Refused{fmt.Sprintf("%s refuses to serve here: %v", release, err)}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,8 +32,10 @@ func healthy(t *testing.T) *patient {
 	t.Helper()
 	p := &patient{t: t, status: admin.Status{Running: true, Ready: true, PID: 42, Version: "20260101000001+abc"}}
 	socket := func(name, port string) map[string]string {
-		return map[string]string{"ActiveState": "active", "FileDescriptorName": name, "TriggerLimitIntervalUSec": "0",
-			"Listen": "0.0.0.0:" + port + " (Stream)\n[::]:" + port + " (Stream)", "Backlog": "4294967295"}
+		return map[string]string{
+			"ActiveState": "active", "FileDescriptorName": name, "TriggerLimitIntervalUSec": "0",
+			"Listen": "0.0.0.0:" + port + " (Stream)\n[::]:" + port + " (Stream)", "Backlog": "4294967295",
+		}
 	}
 	p.shown = map[string]map[string]string{
 		"cutover-http.socket": socket("http", "80"), "cutover-https.socket": socket("https", "443"),
@@ -126,13 +129,16 @@ func TestNothingIsWrongWithAHealthyMachine(t *testing.T) {
 	}
 }
 
-func TestEachThingThatIsSpoiledIsFound(t *testing.T) {
-	for name, spoil := range map[string]struct {
-		how    func(p *patient)
-		check  string
-		result Result
-		found  string
-	}{
+// spoiled is one thing that is wrong, and the finding that must tell of it.
+type spoiled struct {
+	how    func(p *patient)
+	check  string
+	result Result
+	found  string
+}
+
+func spoiledUnits() map[string]spoiled {
+	return map[string]spoiled{
 		"a unit is missing":          {func(p *patient) { p.do(os.Remove(p.path(unitsFolder + "cutover.service"))) }, "units", Fail, "cutover.service"},
 		"a unit differs":             {func(p *patient) { p.write(unitsFolder+"cutover.service", "[Unit]") }, "units", Warn, "cutover.service"},
 		"systemd knows an older one": {func(p *patient) { p.shown["cutover.service"]["NeedDaemonReload"] = "yes" }, "units", Warn, "does not know"},
@@ -143,13 +149,18 @@ func TestEachThingThatIsSpoiledIsFound(t *testing.T) {
 		"both sockets are off": {func(p *patient) {
 			p.shown["cutover-http.socket"]["ActiveState"], p.shown["cutover-https.socket"]["ActiveState"] = "failed", "inactive"
 		}, "sockets", Fail, "neither"},
-		"somaxconn":                {func(p *patient) { p.write("/proc/sys/net/core/somaxconn", "128\n") }, "backlog", Warn, "128"},
-		"Backlog=":                 {func(p *patient) { p.shown["cutover-https.socket"]["Backlog"] = "5" }, "backlog", Warn, "Backlog=5"},
-		"NonBlocking=":             {func(p *patient) { p.shown["cutover.service"]["NonBlocking"] = "no" }, "service", Fail, "NonBlocking=no"},
-		"StartLimitIntervalSec=":   {func(p *patient) { p.shown["cutover.service"]["StartLimitIntervalUSec"] = "10s" }, "service", Fail, "10s"},
-		"the service failed":       {func(p *patient) { p.shown["cutover.service"]["ActiveState"] = "failed" }, "service", Fail, "failed"},
-		"it was restarted":         {func(p *patient) { p.shown["cutover.service"]["NRestarts"] = "3" }, "service", Warn, "3 times"},
-		"the hold unit":            {func(p *patient) { p.shown["cutover-hold.service"]["ActiveState"] = "inactive" }, "hold unit", Fail, "inactive"},
+		"somaxconn":              {func(p *patient) { p.write("/proc/sys/net/core/somaxconn", "128\n") }, "backlog", Warn, "128"},
+		"Backlog=":               {func(p *patient) { p.shown["cutover-https.socket"]["Backlog"] = "5" }, "backlog", Warn, "Backlog=5"},
+		"NonBlocking=":           {func(p *patient) { p.shown["cutover.service"]["NonBlocking"] = "no" }, "service", Fail, "NonBlocking=no"},
+		"StartLimitIntervalSec=": {func(p *patient) { p.shown["cutover.service"]["StartLimitIntervalUSec"] = "10s" }, "service", Fail, "10s"},
+		"the service failed":     {func(p *patient) { p.shown["cutover.service"]["ActiveState"] = "failed" }, "service", Fail, "failed"},
+		"it was restarted":       {func(p *patient) { p.shown["cutover.service"]["NRestarts"] = "3" }, "service", Warn, "3 times"},
+		"the hold unit":          {func(p *patient) { p.shown["cutover-hold.service"]["ActiveState"] = "inactive" }, "hold unit", Fail, "inactive"},
+	}
+}
+
+func spoiledProcesses() map[string]spoiled {
+	return map[string]spoiled{
 		"no daemon":                {func(p *patient) { p.silent = errors.New("refused") }, "admin socket", Fail, "refused"},
 		"not ready":                {func(p *patient) { p.status.Ready, p.status.NotReady = false, "draining" }, "admin socket", Fail, "draining"},
 		"no symlink":               {func(p *patient) { p.do(os.Remove(p.path("/opt/cutover/cutover"))) }, "release", Fail, "no symlink"},
@@ -158,8 +169,13 @@ func TestEachThingThatIsSpoiledIsFound(t *testing.T) {
 			p.write("/other", "")
 			p.link("/proc/42/exe", p.Files+"/other")
 		}, "release", Warn, "runs another"},
-		"few files":              {func(p *patient) { p.write("/proc/42/limits", "Max open files 1024 4096 files\n") }, "file limit", Fail, "1024"},
-		"not so many files":      {func(p *patient) { p.write("/proc/42/limits", "Max open files 20000 20000 files\n") }, "file limit", Warn, "20000"},
+		"few files":         {func(p *patient) { p.write("/proc/42/limits", "Max open files 1024 4096 files\n") }, "file limit", Fail, "1024"},
+		"not so many files": {func(p *patient) { p.write("/proc/42/limits", "Max open files 20000 20000 files\n") }, "file limit", Warn, "20000"},
+	}
+}
+
+func spoiledMachines() map[string]spoiled {
+	return map[string]spoiled{
 		"a file others may read": {func(p *patient) { p.do(os.Chmod(p.path("/state/certs/key"), 0o644)) }, "state", Fail, "644"},
 		"an open folder":         {func(p *patient) { p.do(os.Chmod(p.path("/state"), 0o755)) }, "state", Fail, "755"},
 		"a stranger's folder":    {func(p *patient) { p.Owner += 1000 }, "state", Fail, "belongs to user"},
@@ -187,7 +203,14 @@ func TestEachThingThatIsSpoiledIsFound(t *testing.T) {
 		"a dead daemon's database": {func(p *patient) {
 			p.silent, p.Rules = errors.New("refused"), func(context.Context) (string, error) { return "", errors.New("not a database") }
 		}, "rules", Fail, "not a database"},
-	} {
+	}
+}
+
+func TestEachThingThatIsSpoiledIsFound(t *testing.T) {
+	all := spoiledUnits()
+	maps.Copy(all, spoiledProcesses())
+	maps.Copy(all, spoiledMachines())
+	for name, spoil := range all {
 		t.Run(name, func(t *testing.T) {
 			p := healthy(t)
 			spoil.how(p)
