@@ -202,3 +202,35 @@ func TestAFolderOfPagesThatIsNotThereIsAnError(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// faulty stands for a fault in the program.
+type faulty struct{}
+
+func (faulty) Load() *rules.View { panic("a fault") }
+
+func TestAFaultOfTheProgramEndsOneRequestAndIsCountedAsItsOwn(t *testing.T) {
+	s := newSite(t, says("v1"), nil, func(s *site) { s.handler.Views = faulty{} })
+	c := s.dial(t)
+	write(t, c, "GET / HTTP/1.1\nHost: a.test\n\n")
+	if text, _ := io.ReadAll(c); len(text) > 0 {
+		t.Errorf("got %q", text)
+	}
+	eventually(t, "the line", func() bool { return strings.Contains(s.lines.String(), "panic: a fault") })
+	if got := s.handler.Metrics.Totals().OwnFailures["panic"]; got != 1 {
+		t.Errorf("%d own failures", got)
+	}
+}
+
+func TestAnAnswerThatBreaksOffIsNoFaultOfTheProgram(t *testing.T) {
+	short := rawTarget(t, func(c net.Conn, _ *http.Request) {
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+	})
+	s := newSite(t, says(""), nil, short)
+	c := s.dial(t)
+	write(t, c, "GET / HTTP/1.1\nHost: a.test\nConnection: close\n\n")
+	_, _ = io.ReadAll(c) // to its early end
+	eventually(t, "the line", func() bool { return strings.Contains(s.lines.String(), "broke off") })
+	if got := s.handler.Metrics.Totals().OwnFailures["panic"]; got != 0 {
+		t.Errorf("%d own failures", got)
+	}
+}

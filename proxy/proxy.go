@@ -8,6 +8,7 @@
 package proxy
 
 import (
+	"fmt"
 	"log"
 	"log/slog"
 	"net/http"
@@ -63,10 +64,24 @@ func (h *Handler) debugLog() *log.Logger {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e := h.begin(w, r)
 	defer h.end(e)
+	defer h.countPanic(e)
 	if problem := h.serve(e); problem != nil {
 		h.answer(e, problem)
 	}
 	e.finished = true
+}
+
+// countPanic counts a fault of ours that ends a request, and lets it go on its way: net/http logs it.
+func (h *Handler) countPanic(e *exchange) {
+	fault := recover()
+	if fault == nil {
+		return
+	}
+	if fault != http.ErrAbortHandler { //nolint:errorlint // compared as net/http does
+		h.Metrics.OwnFailure(metrics.Panic)
+		e.cause = fmt.Errorf("panic: %v", fault)
+	}
+	panic(fault)
 }
 
 // serve forwards the request or answers it; what it returns is still to be answered.

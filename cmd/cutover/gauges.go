@@ -1,6 +1,10 @@
 package main
 
-import "log/slog"
+import (
+	"log/slog"
+
+	"cutover/proxy/metrics"
+)
 
 // addGauges adds what is asked for whenever somebody looks at the metrics.
 func (d *daemon) addGauges() {
@@ -22,8 +26,12 @@ func (d *daemon) addGauges() {
 	gauge("cutover_certificates_backed_off", "Names that wait after a failed attempt.", func() float64 { return float64(len(d.certificates.Status().BackedOff)) })
 }
 
-func (d *daemon) countHandshake(result string)   { d.metrics.Event("handshake", result) }
-func (d *daemon) countAcceptError(reason string) { d.metrics.Event("accept", reason) }
+func (d *daemon) countHandshake(result string) { d.metrics.Event("handshake", result) }
+
+func (d *daemon) countAcceptError(reason string) {
+	d.metrics.Event("accept", reason)
+	d.metrics.OwnFailure(metrics.Accept)
+}
 
 func (d *daemon) countCertificateEvent(event, name string, err error) {
 	d.metrics.Event("certificate", event)

@@ -33,11 +33,22 @@ func (m *meter) show(done int, what string) {
 	_, _ = fmt.Fprintf(m.out, "\r\x1b[K%d %s", done, what)
 }
 
-func (m *meter) clear() {
+// line shows a text in the place of what was shown before.
+func (m *meter) line(text string) {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
 	if m.out != nil {
-		_, _ = fmt.Fprint(m.out, "\r\x1b[K")
+		_, _ = fmt.Fprintf(m.out, "\r\x1b[K%s", text)
 	}
+}
+
+// wipe makes room for other output; the meter goes on.
+func (m *meter) wipe() { m.line("") }
+
+// clear ends the meter.
+func (m *meter) clear() {
+	m.wipe()
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
 	m.out = nil
 }

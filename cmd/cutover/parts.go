@@ -96,7 +96,7 @@ func (d *daemon) summary() string {
 
 // parts is what 'cutover status' shows beside the rules.
 func (d *daemon) parts() admin.Parts {
-	stats, certificates := d.front.Load().Stats(), d.certificates.Status()
+	stats, certificates, totals := d.front.Load().Stats(), d.certificates.Status(), d.metrics.Totals()
 	return admin.Parts{
 		StartedAt: d.started,
 		Sockets:   d.sockets.Describe(),
@@ -108,6 +108,7 @@ func (d *daemon) parts() admin.Parts {
 		},
 		Upstreams: d.upstreamParts(),
 		Older:     d.older(),
+		Totals:    &totals,
 	}
 }
 

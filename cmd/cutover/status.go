@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -80,6 +82,7 @@ func statusLines(status *admin.Status) [][2]string {
 		lines = append(lines, [2]string{"older", fmt.Sprintf("process %d of %s finishes %s, %s and %s (%s), until %s at the latest; state %s",
 			g.PID, g.Version, count(g.Requests, "request"), count(g.Tunnels, "tunnel"), count(g.Streams, "stream"), count(g.Connections, "connection"), timeText(g.Ends), g.State)})
 	}
+	lines = append(lines, ownFailureLines(status)...)
 	lines = append(lines, certificateLines(status.Certificates)...)
 	return append(lines, upstreamStatusLines(status.Upstreams, status.Running)...)
 }
@@ -113,6 +116,20 @@ func storeText(status *admin.Status) string {
 		return "well"
 	}
 	return fmt.Sprintf("PROBLEM since %s: %s; the last good rules go on serving", timeText(status.Store.Since), status.Store.Problem)
+}
+
+// ownFailureLines are there only if there is something to say.
+func ownFailureLines(status *admin.Status) [][2]string {
+	if status.Totals == nil {
+		return nil
+	}
+	var lines [][2]string
+	for _, cause := range slices.Sorted(maps.Keys(status.Totals.OwnFailures)) {
+		if n := status.Totals.OwnFailures[cause]; n > 0 {
+			lines = append(lines, [2]string{"own failures", fmt.Sprintf("%d (%s) since the start: journalctl -u cutover", n, cause)})
+		}
+	}
+	return lines
 }
 
 func certificateLines(c *admin.CertificateStatus) [][2]string {

@@ -3,6 +3,7 @@ package admin
 import (
 	"time"
 
+	"cutover/proxy/metrics"
 	"cutover/rules"
 	"cutover/rules/store"
 )
@@ -117,7 +118,8 @@ type Status struct {
 	Certificates *CertificateStatus `json:"certificates,omitempty"`
 	Upstreams    []UpstreamStatus   `json:"upstreams"`
 	// Older are the workers that were replaced and have not ended yet, the oldest first.
-	Older []GenerationStatus `json:"older,omitempty"`
+	Older  []GenerationStatus `json:"older,omitempty"`
+	Totals *metrics.Totals    `json:"totals,omitempty"` // what was counted since the process started
 }
 
 // RulesStatus says which rules are in force.
@@ -183,6 +185,7 @@ type Parts struct {
 	Certificates *CertificateStatus
 	Upstreams    []UpstreamStatus
 	Older        []GenerationStatus
+	Totals       *metrics.Totals
 }
 
 // GenerationStatus is a worker that was replaced, and what it still has to finish.

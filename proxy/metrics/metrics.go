@@ -19,7 +19,17 @@ type Metrics struct {
 	duration *prometheus.HistogramVec
 	failures *prometheus.CounterVec
 	events   *prometheus.CounterVec
+	own      *prometheus.CounterVec
 }
+
+// Causes of failures that are Cutover's own: no visitor and no target has a part in them. A deploy is judged by them.
+const (
+	Panic  = "panic"  // a fault of the program ended a request
+	Accept = "accept" // a connection could not be taken from a socket, such as for want of descriptors
+)
+
+// causes lists them all, so that each is there from the start with zero.
+func causes() []string { return []string{Panic, Accept} }
 
 // New returns metrics that all stand at zero.
 func New() *Metrics {
@@ -38,8 +48,14 @@ func New() *Metrics {
 		events: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "cutover_events_total", Help: "Handshakes, accept errors and certificates, by outcome.",
 		}, []string{"kind", "outcome"}),
+		own: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "cutover_own_failures_total", Help: "Failures that Cutover itself caused, by cause; a deploy is judged by them.",
+		}, []string{"cause"}),
 	}
-	m.registry.MustRegister(m.requests, m.duration, m.failures, m.events,
+	for _, cause := range causes() {
+		m.own.WithLabelValues(cause)
+	}
+	m.registry.MustRegister(m.requests, m.duration, m.failures, m.events, m.own,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -80,6 +96,13 @@ func (m *Metrics) Failure(upstream, target, cause string) {
 func (m *Metrics) Event(kind, outcome string) {
 	if m != nil {
 		m.events.WithLabelValues(kind, outcome).Inc()
+	}
+}
+
+// OwnFailure counts a failure that Cutover itself caused. A nil Metrics counts nothing.
+func (m *Metrics) OwnFailure(cause string) {
+	if m != nil {
+		m.own.WithLabelValues(cause).Inc()
 	}
 }
 

@@ -251,3 +251,53 @@ func TestAKilledProcessComesBack(t *testing.T) {
 	}
 	m.expectSocketsActive()
 }
+
+// serving makes a release of this test's own program that is up and ready, and fails so often by its own fault.
+func (m *machine) serving(number int, perSecond string) (path string) {
+	m.t.Helper()
+	self, err := os.ReadFile(filepath.Join(m.folder, "service"))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.Run("mkdir -p /etc/systemd/system/cutover.service.d && printf '[Service]\\nEnvironment=E2E_FAULT=" + perSecond + "\\nWatchdogSec=0\\n' >/etc/systemd/system/cutover.service.d/fault.conf")
+	return m.next(self, number)
+}
+
+func TestAReleaseThatServesWithFailuresOfItsOwnIsPutBack(t *testing.T) {
+	m := install(t)
+	said, err := m.Try(m.script("deploy.sh") + "--judge 20s " + m.serving(1, "2"))
+	if err == nil || !strings.Contains(said, "failures itself (panic)") || !strings.Contains(said, "serves again") {
+		t.Errorf("%v\n%s", err, said)
+	}
+	m.expectRelease(m.release)
+	m.expectServing("v1")
+	if said, err := m.Try(m.script("deploy.sh") + "--judge 5s " + m.serving(2, "0")); err != nil {
+		t.Errorf("without those failures it is refused, too: %v\n%s", err, said)
+	}
+}
+
+func TestAMachineWithAReleaseThatKnowsNoDeployIsDeployedToByTheNewOne(t *testing.T) {
+	m := install(t)
+	m.Run("printf '#!/bin/sh\\n[ \"$1\" != --help ] || exit 0\\nexec /opt/cutover/releases/" + m.release + " \"$@\"\\n' >/opt/cutover/releases/old && " +
+		"chmod 755 /opt/cutover/releases/old && ln -sfn /opt/cutover/releases/old /opt/cutover/cutover && systemctl restart cutover")
+	said, err := m.Try(m.script("rollback.sh"))
+	if err == nil || !strings.Contains(said, "too old to know 'cutover rollback'") {
+		t.Errorf("%v\n%s", err, said)
+	}
+	m.mustDeploy(m.next(m.releaseBytes(), 1))
+	m.expectServing("v1")
+}
+
+func TestADryRunOfADeployOnlyChecks(t *testing.T) {
+	m := install(t)
+	pid := m.mainPID()
+	if said := m.Run(m.script("deploy.sh") + "--dry-run " + m.next(m.releaseBytes(), 1)); !strings.Contains(said, "nothing was changed") {
+		t.Errorf("it says %s", said)
+	}
+	if said, err := m.Try(m.script("deploy.sh") + "--dry-run " + m.next([]byte(refusing), 2)); err == nil {
+		t.Errorf("it is content with a release that refuses:\n%s", said)
+	}
+	if got := m.Run("ls /opt/cutover/releases"); got != m.release || m.mainPID() != pid {
+		t.Errorf("releases: %s; process %s, was %s", got, m.mainPID(), pid)
+	}
+}

@@ -75,7 +75,7 @@ func (m *machine) connect() {
 
 // script returns the beginning of a line that runs one of the scripts.
 func (m *machine) script(name string) string {
-	return "CUTOVER_JUDGE_SECONDS=1 bash " + m.folder + "/scripts/" + name + " "
+	return "bash " + m.folder + "/scripts/" + name + " --judge 1s "
 }
 
 func copyFile(t *testing.T, from, to string) {

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -19,6 +21,9 @@ func TestMain(m *testing.M) {
 	}
 	if seconds := os.Getenv("E2E_LOAD"); seconds != "" {
 		os.Exit(load(seconds))
+	}
+	if len(os.Args) == 4 && os.Args[1] == "units" {
+		os.Exit(1) // a deploy asks its release
 	}
 	if fault := os.Getenv("E2E_FAULT"); fault != "" {
 		os.Exit(fail(fault))
@@ -37,8 +42,15 @@ func serve(name, address string) int {
 	return 1
 }
 
-// fail is a release that goes wrong after its start: it hangs before it is ready, or dies a while after.
+// fail is a release that goes wrong after its start: it hangs before it is ready, dies a while after, or serves with
+// failures of its own.
 func fail(fault string) int {
+	if slices.Contains(os.Args, "--check") {
+		return 0
+	}
+	if perSecond, err := strconv.Atoi(fault); err == nil {
+		return serveAndFail(perSecond)
+	}
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM)
 	if fault == "hangs" {
@@ -59,4 +71,34 @@ func fail(fault string) int {
 	}
 	fmt.Fprintln(os.Stderr, "this release dies after it was ready")
 	return 1
+}
+
+// serveAndFail is a release that is up and ready, and says of itself that it causes so many failures a second.
+func serveAndFail(perSecond int) int {
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGTERM, syscall.SIGUSR1)
+	began := time.Now()
+	path := os.Getenv("RUNTIME_DIRECTORY") + "/admin.sock"
+	_ = os.Remove(path) // the process before has left it, or has not
+	listener, err := net.Listen("unix", path)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	server := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		up := int(time.Since(began).Seconds())
+		fmt.Fprintf(w, `{"running":true,"ready":true,"pid":%d,"uptime_seconds":%d,"totals":{"own_failures":{"panic":%d}}}`, os.Getpid(), up, up*perSecond)
+	})}
+	defer server.Close()
+	go func() { _ = server.Serve(listener) }() // ends with the process
+	c, err := net.Dial("unixgram", os.Getenv("NOTIFY_SOCKET"))
+	if err == nil {
+		_, err = io.WriteString(c, "READY=1")
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	<-stop
+	return 0
 }

@@ -54,7 +54,7 @@ func TestAnotherMachineIsInstalledDeployedToAndRolledBackBySSH(t *testing.T) {
 	}
 	m.expectRelease(m.release)
 	m.expectServing("v1")
-	if got := m.Run("ls -d /tmp/cutover-deploy.* 2>/dev/null || true"); got != "" {
+	if got := m.Run("ls -d /opt/.cutover-sent.* 2>/dev/null || true"); got != "" {
 		t.Errorf("left on the machine: %s", got)
 	}
 }

@@ -1,0 +1,49 @@
+package metrics
+
+// Totals are sums since the process began, for those who compare two releases.
+type Totals struct {
+	OwnFailures map[string]uint64 `json:"own_failures"` // that Cutover itself caused, by cause
+	Requests    Outcome           `json:"requests"`     // those that were not answered with 5xx, and those that were, whoever's fault that is
+	Handshakes  Outcome           `json:"handshakes"`   // TLS
+}
+
+// Outcome counts what went well and what did not.
+type Outcome struct {
+	Good uint64 `json:"good"`
+	Bad  uint64 `json:"bad"`
+}
+
+func (o *Outcome) add(good bool, n float64) {
+	if good {
+		o.Good += uint64(n)
+	} else {
+		o.Bad += uint64(n)
+	}
+}
+
+// Totals sums up what was counted so far.
+func (m *Metrics) Totals() Totals {
+	t := Totals{OwnFailures: map[string]uint64{}}
+	families, _ := m.registry.Gather() // it returns what it has, whatever a collector of the runtime may say
+	for _, family := range families {
+		for _, counter := range family.GetMetric() {
+			labels := map[string]string{}
+			for _, pair := range counter.GetLabel() {
+				labels[pair.GetName()] = pair.GetValue()
+			}
+			t.add(family.GetName(), labels, counter.GetCounter().GetValue())
+		}
+	}
+	return t
+}
+
+func (t *Totals) add(name string, labels map[string]string, n float64) {
+	switch {
+	case name == "cutover_own_failures_total":
+		t.OwnFailures[labels["cause"]] += uint64(n)
+	case name == "cutover_requests_total":
+		t.Requests.add(labels["code"] != "5xx", n)
+	case name == "cutover_events_total" && labels["kind"] == "handshake":
+		t.Handshakes.add(labels["outcome"] == "ok", n)
+	}
+}
