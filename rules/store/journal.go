@@ -13,6 +13,9 @@ func (s *Store) logChanges(since mark, f followed) {
 	if since.seq > f.mark.seq {
 		s.options.log().Warn("the journal went back: a backup was restored", slog.Int64("from", since.seq), slog.Int64("to", f.mark.seq))
 	}
+	if !s.writer.Load() {
+		return // the writer says so
+	}
 	for i, c := range f.changes {
 		if i == maxLogged {
 			s.options.log().Info("more rules changed: see cutover history", slog.Int("changes", len(f.changes)-maxLogged))

@@ -26,8 +26,12 @@ func (w *watch) awaitAnswer(ctx context.Context) error {
 	defer cancel()
 	again := time.NewTicker(every / 10)
 	defer again.Stop()
+	var last error // why nobody was there so far
 	for {
 		if err := w.active(ctx); err != nil {
+			if ctx.Err() != nil && last != nil {
+				err = last
+			}
 			return err
 		}
 		s, err := w.System.Sample(ctx)
@@ -38,6 +42,7 @@ func (w *watch) awaitAnswer(ctx context.Context) error {
 			w.pid = s.PID
 			return nil
 		}
+		last = err
 		select {
 		case <-again.C:
 		case <-ctx.Done():

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -28,9 +31,21 @@ func checkPeer(conn *net.UnixConn) error {
 // SameService reports whether a process runs as the same user and in the same control group as this one: then it is a worker
 // of the same service, since nothing else runs there.
 func SameService(pid, uid int) bool {
-	own, ownErr := groupOf(os.Getpid())
-	theirs, theirErr := groupOf(pid)
-	return uid == os.Getuid() && ownErr == nil && theirErr == nil && own == theirs
+	if uid != os.Getuid() {
+		return false
+	}
+	if pid == os.Getpid() {
+		return true
+	}
+	own, err := groupOf(os.Getpid())
+	if err != nil {
+		return false
+	}
+	if members, err := os.ReadFile(filepath.Join("/sys/fs/cgroup", own, "cgroup.procs")); err == nil {
+		return slices.Contains(strings.Fields(string(members)), strconv.Itoa(pid))
+	}
+	theirs, err := groupOf(pid) // which a service may not see of a process in another user namespace
+	return err == nil && own == theirs
 }
 
 func peerOf(conn *net.UnixConn) (pid, uid int, err error) {
@@ -49,11 +64,16 @@ func peerOf(conn *net.UnixConn) (pid, uid int, err error) {
 	return int(credentials.Pid), int(credentials.Uid), nil
 }
 
-// groupOf returns the control group of a process (cgroups(7)).
+// groupOf returns the control group of a process, such as /system.slice/cutover.service (cgroups(7)).
 func groupOf(pid int) (string, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
 	if err != nil {
 		return "", err
 	}
-	return strings.TrimSpace(string(text)), nil
+	for line := range strings.Lines(string(text)) {
+		if group, ok := strings.CutPrefix(line, "0::"); ok {
+			return strings.TrimSpace(group), nil
+		}
+	}
+	return "", errStranger
 }
