@@ -38,12 +38,11 @@ and was judged good.`,
 		Example: "  sudo cutover deploy ./cutover-20261121031500\n  sudo cutover deploy --dry-run ./cutover-20261121031500   only the check",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withDeployer(env, judge, func(d *release.Deployer) error {
-				if dry {
-					return deployed(env, args[0]+" may be deployed; nothing was changed (--dry-run)", d.DryRun(cmd.Context(), args[0]))
-				}
-				return deployed(env, args[0]+" serves", d.Deploy(cmd.Context(), args[0]))
-			})
+			done, work := args[0]+" serves", (*release.Deployer).Deploy
+			if dry {
+				done, work = args[0]+" may be deployed; nothing was changed (--dry-run)", (*release.Deployer).DryRun
+			}
+			return deployed(env, done, withDeployer(env, judge, func(d *release.Deployer) error { return work(d, cmd.Context(), args[0]) }))
 		},
 	}
 	addJudgeFlag(cmd, &judge)
@@ -61,11 +60,13 @@ judged as a deploy is. Doing it twice goes forth again.`,
 		Example: "  sudo cutover rollback\n  sudo cutover rollback cutover-20261120221100",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withDeployer(env, judge, func(d *release.Deployer) error {
+			current := ""
+			err := withDeployer(env, judge, func(d *release.Deployer) error {
 				err := d.Rollback(cmd.Context(), strings.Join(args, ""))
-				current, _ := d.Folder.Current() // for the text alone
-				return deployed(env, current+" serves", err)
+				current, _ = d.Folder.Current() // for the text alone
+				return err
 			})
+			return deployed(env, current+" serves", err)
 		},
 	}
 	addJudgeFlag(cmd, &judge)

@@ -62,7 +62,8 @@ func systemctl(ctx context.Context, arguments ...string) (string, error) {
 	output, err := command(ctx, "systemctl", arguments...).CombinedOutput()
 	text := strings.TrimSpace(string(output))
 	if err != nil {
-		return text, fmt.Errorf("systemctl %s: %w: %s", strings.Join(arguments, " "), err, text)
+		first, _, _ := strings.Cut(text, "\n") // the rest says where to read on
+		return text, fmt.Errorf("systemctl %s: %s: %w", strings.Join(arguments, " "), first, err)
 	}
 	return text, nil
 }
