@@ -43,6 +43,7 @@ func newWorker(d *daemon) *worker {
 	w := &worker{
 		daemon: d, state: takeover.Loading, changed: make(chan struct{}), committed: make(chan struct{}), ended: make(chan struct{}),
 	}
+	w.admin.Elsewhere = w.elsewhere
 	w.server = &takeover.Server{Dir: d.config.RuntimeDir, Role: w, Log: d.log}
 	return w
 }

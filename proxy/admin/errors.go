@@ -40,6 +40,9 @@ type handler func(w http.ResponseWriter, r *http.Request) error
 // answering makes an http.Handler of a handler. It is the one place that turns errors into answers.
 func (s *Server) answering(h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.Elsewhere != nil && !s.Store.IsWriter() {
+			w.Header().Set("Connection", "close") // the next request is for the process that has the rules by then
+		}
 		err := h(w, r)
 		if err == nil || r.Context().Err() != nil {
 			return // answered, or nobody waits for an answer
