@@ -158,3 +158,33 @@ func TestNothingOfAnImportIsInForceThoughAnEditFailedMeanwhile(t *testing.T) {
 	}
 	expectTrue(t, s)
 }
+
+func TestAnImportIsRefusedUntilABrokenOneIsTakenBack(t *testing.T) {
+	for name, n := range map[string]int{"a small one": 10, "a large one": 3000} {
+		t.Run(name, func(t *testing.T) {
+			_, dir, stop := served(t)
+			stop()
+			child := startImporting(t, dir)
+			child.acknowledged(3) // some chunks are written
+			_ = child.Process.Kill()
+			_ = child.Wait()
+			s, _ := start(t, dir)
+			if s.holding().none() {
+				t.Fatal("nothing is held back")
+			}
+			_, err := s.Import(t.Context(), Author{}, Import{Table: TableRules, Rows: manyRules(n)}, nil)
+			if !errors.Is(err, ErrImporting) {
+				t.Errorf("got %v", err)
+			}
+			if version(s, "h0.test") != rules.V1 {
+				t.Error("half of the broken one is in force")
+			}
+			eventually(t, "taking it back", func() bool { return s.holding().none() })
+			mustImport(t, s, Import{Table: TableRules, Rows: manyRules(n)})
+			if version(s, "h0.test") != rules.V2 {
+				t.Error("the next import is not in force")
+			}
+			expectTrue(t, s)
+		})
+	}
+}

@@ -91,6 +91,17 @@ func checkHeld(ctx context.Context, q queryer, h held) error {
 	return err
 }
 
+var errTakingBack = fmt.Errorf("one that was broken off is being taken back: %w", ErrImporting)
+
+// checkNoneHeld returns errTakingBack if half of an import is in the tables: another would find rows there that are about to go.
+func checkNoneHeld(ctx context.Context, q queryer) error {
+	h, err := readHeld(ctx, q)
+	if err == nil && !h.none() {
+		err = errTakingBack
+	}
+	return err
+}
+
 // holding returns the import that is held back.
 func (s *Store) holding() held {
 	if h := s.heldImport.Load(); h != nil {

@@ -71,6 +71,9 @@ func (s *Store) Import(ctx context.Context, by Author, im Import, progress func(
 		return ImportResult{}, ErrImporting
 	}
 	defer s.importing.Store(false)
+	if !s.holding().none() {
+		return ImportResult{}, errTakingBack
+	}
 	if health := s.Health(); health.ReadOnly {
 		return ImportResult{}, errors.New(health.Problem)
 	}

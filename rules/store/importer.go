@@ -66,7 +66,7 @@ func (i *importer) writeHeld(ctx context.Context, s *Store) error {
 	var h held
 	err := writing(ctx, i.conn, func(q queryer) error { // busy_timeout bounds the wait
 		newest, err := newestSeq(ctx, q)
-		if err != nil {
+		if err = errors.Join(err, checkNoneHeld(ctx, q)); err != nil {
 			return err
 		}
 		h = newHeld(newest)
@@ -304,7 +304,7 @@ func (i *importer) compare(ctx context.Context, q queryer) error {
 // apply makes the real table what it is to be, in one transaction.
 func (i *importer) apply(ctx context.Context, q queryer) error {
 	before, err := newestSeq(ctx, q)
-	if err != nil {
+	if err = errors.Join(err, checkNoneHeld(ctx, q)); err != nil {
 		return err
 	}
 	err = signed(ctx, q, i.by, "", func() error {
