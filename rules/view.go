@@ -97,6 +97,17 @@ func (v *View) NextChange() time.Time {
 	return time.UnixMilli(v.times[i])
 }
 
+// Due reports whether something starts or ends between the view's time and another, which is earlier where a clock was set
+// back: then the view of At is in force.
+func (v *View) Due(now time.Time) bool {
+	if v == nil {
+		return false
+	}
+	past, _ := slices.BinarySearch(v.times, v.at+1)
+	passed, _ := slices.BinarySearch(v.times, now.UnixMilli()+1)
+	return past != passed
+}
+
 // At returns the same rules as they are in force at another time.
 func (v *View) At(now time.Time) *View {
 	if v == nil {

@@ -130,6 +130,9 @@ func count(n int, noun string) string {
 
 // percentText prints 10 as "10%" and 0.5 as "0.5%".
 func percentText(percent float64) string {
+	if percent < 0 { // in the table is something that is no number
+		return "?"
+	}
 	return strconv.FormatFloat(percent, 'f', -1, 64) + "%"
 }
 

@@ -105,6 +105,9 @@ func readCases(env *environment, name string) ([]testCase, error) {
 	if err != nil {
 		return nil, withHint(&usageError{fmt.Errorf("%s is no list of cases: %s", name, strings.TrimPrefix(err.Error(), "json: "))}, hint)
 	}
+	if len(cases) == 0 { // a CI that lost its cases must not pass
+		return nil, withHint(&usageError{fmt.Errorf("%s has no cases", name)}, hint)
+	}
 	for i, c := range cases {
 		if c.Expect == (outcomeWanted{}) {
 			return nil, withHint(&usageError{fmt.Errorf("case %d of %s expects nothing", i+1, name)}, hint)

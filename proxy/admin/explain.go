@@ -9,11 +9,13 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
 
 	"cutover/rules"
+	"cutover/rules/store"
 )
 
 func (s *Server) explain(w http.ResponseWriter, r *http.Request) error {
@@ -162,6 +164,18 @@ func (s *Server) addRows(ctx context.Context, answer *Explanation, decision *rul
 	}
 	if decision.RedirectID != 0 {
 		answer.Redirect, _ = s.Store.Redirect(ctx, decision.RedirectID)
+	}
+	s.warnOfLastGood(answer, store.TableRules, decision.RuleID)
+	s.warnOfLastGood(answer, store.TableRedirects, decision.RedirectID)
+}
+
+// warnOfLastGood says that it is not the row as it is written that decided.
+func (s *Server) warnOfLastGood(answer *Explanation, table store.Table, id int64) {
+	row := strconv.FormatInt(id, 10)
+	for _, p := range s.Store.Snapshot().Problems {
+		if p.Table == string(table) && p.Row == row && p.Serving {
+			answer.Warnings = append(answer.Warnings, fmt.Sprintf("%s row %s is not served as it is written: %s; its last good version decided", table, row, p.Reason))
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"math"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -102,7 +103,7 @@ func (b bulk[Row]) load(ctx context.Context, q queryer) error {
 
 // read sends every chunk, and ends after an error.
 func (b bulk[Row]) read(ctx context.Context, q queryer, pieces chan<- piece, enough *atomic.Bool) {
-	p := piece{}
+	p := piece{last: math.MinInt64} // ids from 1 on, unless triggers were off
 	for !enough.Load() {
 		p.after = p.last
 		p.err = q.QueryRowContext(ctx, b.chunk, p.after).Scan(&p.rows, &p.last, &p.text)

@@ -63,6 +63,45 @@ func releaseHeld(ctx context.Context, q queryer) error {
 	return err
 }
 
+// errHeldBack says that the tables hold what must not come into force.
+var errHeldBack = errors.New("the database holds half of an import, which is taken back first; until then the last good rules serve")
+
+// checkNotHeld returns errHeldBack if the tables hold part of an import. One that nobody is writing, as after .restore of a
+// backup that was made during an import, is noted, so that it is taken back.
+func (s *Store) checkNotHeld(ctx context.Context, q queryer) error {
+	h, err := readHeld(ctx, q)
+	if err != nil || h.none() {
+		return err
+	}
+	if !s.importing.Load() {
+		s.heldImport.Store(&h)
+	}
+	return errHeldBack
+}
+
+// errImportLost says that what an import has written is gone.
+var errImportLost = errors.New("a backup was restored during the import, and has nothing of it: import the file again")
+
+// checkHeld returns errImportLost unless the mark of h is there.
+func checkHeld(ctx context.Context, q queryer, h held) error {
+	now, err := readHeld(ctx, q)
+	if err == nil && now != h {
+		err = errImportLost
+	}
+	return err
+}
+
+var errTakingBack = fmt.Errorf("one that was broken off is being taken back: %w", ErrImporting)
+
+// checkNoneHeld returns errTakingBack if half of an import is in the tables: another would find rows there that are about to go.
+func checkNoneHeld(ctx context.Context, q queryer) error {
+	h, err := readHeld(ctx, q)
+	if err == nil && !h.none() {
+		err = errTakingBack
+	}
+	return err
+}
+
 // holding returns the import that is held back.
 func (s *Store) holding() held {
 	if h := s.heldImport.Load(); h != nil {
@@ -71,10 +110,10 @@ func (s *Store) holding() held {
 	return held{}
 }
 
-// takeBack undoes everything that a held import has written, but for rows that somebody else has changed since, in short
-// transactions, and then removes its mark. It may be called again if it was interrupted.
+// takeBack undoes everything that a held import has written, but for rows that somebody else has changed since, or whose
+// place somebody else has taken, in short transactions, and then removes its mark. It may be called again if it was interrupted.
 func (s *Store) takeBack(ctx context.Context, conn *sql.Conn, h held) error {
-	t := takingBack{held: h, conn: conn, touched: map[string]bool{}, seen: h.from}
+	t := takingBack{held: h, conn: conn, log: s.options.log(), touched: map[string]bool{}, seen: h.from}
 	err := reading(ctx, conn, func(q queryer) (err error) {
 		t.before, err = newestSeq(ctx, q)
 		t.before++
@@ -132,6 +171,7 @@ func rest(ctx context.Context, d time.Duration) error {
 type takingBack struct {
 	held
 	conn    *sql.Conn
+	log     *slog.Logger
 	before  int64           // changes from here on have been looked at
 	touched map[string]bool // rows that somebody else has changed meanwhile
 	seen    int64           // up to which change touched is complete
@@ -177,7 +217,11 @@ func (t *takingBack) one(ctx context.Context, q queryer, change *Change) error {
 	if err != nil || now != change.new { // it was taken back before
 		return err
 	}
-	return put(ctx, q, back)
+	if err = put(ctx, q, back); isRefusal(err) { // what others have done meanwhile stands in the way, and stays
+		t.log.Warn("of an import that was broken off, a row cannot be put back", slog.Any("because", err))
+		return nil
+	}
+	return err
 }
 
 // lookAround notes the rows that others have changed since the last look. An import is of one table, so that ids do.

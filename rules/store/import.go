@@ -74,8 +74,16 @@ func (s *Store) Import(ctx context.Context, by Author, im Import, progress func(
 	if !s.writer.Load() || s.leaving.Load() {
 		return ImportResult{}, ErrNotWriter
 	}
+	if !s.holding().none() {
+		return ImportResult{}, errTakingBack
+	}
 	if health := s.Health(); health.ReadOnly {
 		return ImportResult{}, errors.New(health.Problem)
+	}
+	select {
+	case <-s.ended: // or a quick one could be done before the context below has learned of it
+		return ImportResult{}, errEnded
+	default:
 	}
 	ctx, cancel := s.whileHeld(ctx)
 	defer cancel(nil)

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -65,7 +66,7 @@ func (i *importer) writeHeld(ctx context.Context, s *Store) error {
 	var h held
 	err := writing(ctx, i.conn, func(q queryer) error { // busy_timeout bounds the wait
 		newest, err := newestSeq(ctx, q)
-		if err != nil {
+		if err = errors.Join(err, checkNoneHeld(ctx, q)); err != nil {
 			return err
 		}
 		h = newHeld(newest)
@@ -97,7 +98,7 @@ func (i *importer) inTransaction(ctx context.Context, work func(queryer) error) 
 
 // finish counts what was changed and releases it.
 func (i *importer) finish(ctx context.Context, q queryer, h held) error {
-	if err := i.count(ctx, q, h.from, h.tag); err != nil {
+	if err := errors.Join(checkHeld(ctx, q, h), i.count(ctx, q, h.from, h.tag)); err != nil {
 		return err
 	}
 	return releaseHeld(ctx, q)
@@ -303,12 +304,12 @@ func (i *importer) compare(ctx context.Context, q queryer) error {
 // apply makes the real table what it is to be, in one transaction.
 func (i *importer) apply(ctx context.Context, q queryer) error {
 	before, err := newestSeq(ctx, q)
-	if err != nil {
+	if err = errors.Join(err, checkNoneHeld(ctx, q)); err != nil {
 		return err
 	}
 	err = signed(ctx, q, i.by, "", func() error {
 		for _, step := range i.steps() {
-			if _, err := q.ExecContext(ctx, step.statement, 0, step.last); err != nil {
+			if _, err := q.ExecContext(ctx, step.statement, int64(math.MinInt64), step.last); err != nil {
 				return err
 			}
 		}
@@ -343,7 +344,8 @@ func (i *importer) count(ctx context.Context, q queryer, since int64, note strin
 // not greater than the second.
 type step struct {
 	statement string
-	last      int64 // the highest id
+	source    string
+	last      int64 // the highest id of source
 	name      string
 }
 
@@ -351,7 +353,7 @@ type step struct {
 func (i *importer) steps() []step {
 	steps := make([]step, 0, 2)
 	if i.Replace {
-		steps = append(steps, step{last: i.lastReal, statement: fmt.Sprintf(
+		steps = append(steps, step{source: "main." + string(i.Table), last: i.lastReal, statement: fmt.Sprintf(
 			"DELETE FROM main.%s AS r WHERE id>? AND id<=? AND NOT EXISTS(SELECT 1 FROM temp.staged s WHERE %s)", i.Table, i.same())})
 	}
 	columns := strings.Join(i.table.columns, ",")
@@ -359,34 +361,55 @@ func (i *importer) steps() []step {
 	for _, column := range i.content() {
 		sets = append(sets, column+"=excluded."+column)
 	}
-	return append(steps, step{last: i.lastStaged, name: "write", statement: fmt.Sprintf(
+	return append(steps, step{source: "temp.staged", last: i.lastStaged, name: "write", statement: fmt.Sprintf(
 		"INSERT INTO main.%s(%s) SELECT %s FROM temp.staged s WHERE id>? AND id<=? AND NOT EXISTS(SELECT 1 FROM main.%s r WHERE %s) ON CONFLICT(%s) DO UPDATE SET %s",
 		i.Table, columns, columns, i.Table, i.equal(), i.keyColumns(), strings.Join(sets, ","))})
 }
 
-// writeChunks does all steps, each in many transactions, with a rest between them in which others find their turn.
+// writeChunks does all steps, each in many transactions.
 func (i *importer) writeChunks(ctx context.Context, s *Store, h held) error {
 	for _, step := range i.steps() {
-		for done := int64(0); done < step.last; done += importChunk {
-			err := i.inTransaction(ctx, func(q queryer) error {
-				return signed(ctx, q, i.by, h.tag, func() error {
-					if _, err := q.ExecContext(ctx, step.statement, done, done+importChunk); err != nil {
-						return err
-					}
-					_, err := q.ExecContext(ctx, "DELETE FROM change_context")
-					return err
-				})
-			})
-			if err != nil {
-				return err
-			}
-			if i.progress != nil && step.name != "" {
-				i.progress(int(min(done+importChunk, step.last)))
-			}
-			if err := s.giveWay(ctx); err != nil {
-				return err
-			}
+		done, err := int64(math.MinInt64), error(nil)
+		for more := true; more && err == nil; {
+			done, more, err = i.writeChunk(ctx, s, h, step, done)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// writeChunk does a step for the next rows after an id, in a transaction, and rests so that others find their turn. It returns
+// the last of their ids; false says that there were none.
+func (i *importer) writeChunk(ctx context.Context, s *Store, h held, step step, after int64) (last int64, more bool, err error) {
+	if last, more, err = i.chunkEnd(ctx, step, after); !more || err != nil {
+		return last, false, err
+	}
+	err = i.inTransaction(ctx, func(q queryer) error {
+		if err := checkHeld(ctx, q, h); err != nil {
+			return err
+		}
+		return signed(ctx, q, i.by, h.tag, func() error {
+			if _, err := q.ExecContext(ctx, step.statement, after, last); err != nil {
+				return err
+			}
+			_, err := q.ExecContext(ctx, "DELETE FROM change_context")
+			return err
+		})
+	})
+	if err != nil {
+		return last, false, err
+	}
+	if i.progress != nil && step.name != "" {
+		i.progress(int(last))
+	}
+	return last, true, s.giveWay(ctx)
+}
+
+// chunkEnd returns the last of the next ids after one, and false if there are none: ids may be far apart.
+func (i *importer) chunkEnd(ctx context.Context, step step, after int64) (last int64, more bool, err error) {
+	query := "SELECT coalesce(max(id),0), count(*)>0 FROM (SELECT id FROM " + step.source + " WHERE id>? AND id<=? ORDER BY id LIMIT ?)"
+	err = i.conn.QueryRowContext(ctx, query, after, step.last, importChunk).Scan(&last, &more)
+	return last, more, err
 }

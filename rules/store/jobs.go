@@ -74,6 +74,9 @@ func (o *owner) run(work func(context.Context) jobDone) {
 func (s *Store) compare(ctx context.Context, from loaded) jobDone {
 	done := jobDone{from: from}
 	done.err = s.readAside(ctx, func(q queryer) (err error) {
+		if err := s.checkNotHeld(ctx, q); err != nil { // it has begun meanwhile
+			return err
+		}
 		done.fresh, err = load(ctx, q, from.view, s.options.now())
 		return err
 	})
@@ -126,7 +129,7 @@ func (o *owner) jobFailed(done jobDone) {
 		return
 	}
 	o.verify = true
-	if o.loadFail == nil && !isBusy(done.err) && !errors.Is(done.err, errNoDatabase) {
+	if o.loadFail == nil && !isBusy(done.err) && !errors.Is(done.err, errNoDatabase) && !errors.Is(done.err, errHeldBack) {
 		o.loaded(done.err)
 	}
 }

@@ -72,7 +72,7 @@ func loadSetup(ctx context.Context, q queryer, previous *rules.View) (setup rule
 		return setup, err
 	}
 	// The highest ids are near the number of rows, but after many deletions; a page holds some 60 rows at most.
-	const guess = `SELECT min(60*(SELECT page_count FROM pragma_page_count), coalesce((SELECT max(id) FROM rules),0)+coalesce((SELECT max(id) FROM redirects),0))`
+	const guess = `SELECT max(0,min(60*(SELECT page_count FROM pragma_page_count), coalesce((SELECT max(id) FROM rules),0)+coalesce((SELECT max(id) FROM redirects),0)))`
 	return setup, q.QueryRowContext(ctx, guess).Scan(&setup.Expect)
 }
 

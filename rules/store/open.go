@@ -108,20 +108,23 @@ func (s *Store) loadFirst(ctx context.Context) error {
 		return err
 	}
 	s.heldImport.Store(&h)
-	if !s.thawed {
-		if !h.none() && !s.writer.Load() {
-			return ErrNeedsWriter // read as a whole, the tables would show half of it
+	if s.thawed {
+		err := s.refresh(ctx, func(q queryer) (followed, error) { return s.readOn(ctx, q, s.published()) })
+		if !errors.Is(err, errHeldBack) {
+			return err
 		}
-		if !h.none() {
-			s.options.log().Warn("an import was broken off; what it had written is taken back first")
-			if err := s.takeBack(ctx, s.conn, h); err != nil {
-				return err
-			}
-			s.heldImport.Store(nil)
-		}
-		return s.reload(ctx)
 	}
-	return s.refresh(ctx, func(q queryer) (followed, error) { return s.readOn(ctx, q, s.published()) })
+	if !h.none() && !s.writer.Load() {
+		return ErrNeedsWriter // read as a whole, the tables would show half of it
+	}
+	if !h.none() {
+		s.options.log().Warn("an import was broken off; what it had written is taken back first")
+		if err := s.takeBack(ctx, s.conn, h); err != nil {
+			return err
+		}
+		s.heldImport.Store(nil)
+	}
+	return s.reload(ctx)
 }
 
 // hadRules reports whether anything that an operator decided is in force: then a database that is missing or empty is

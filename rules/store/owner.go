@@ -168,7 +168,7 @@ func (o *owner) poll(ctx context.Context) {
 		o.statAt = now.Add(statEvery)
 		o.lookAtFile()
 	}
-	if due := o.Load().NextChange(); !due.IsZero() && !now.Before(due) {
+	if o.Load().Due(now) {
 		o.republish()
 	}
 	if o.conn == nil {

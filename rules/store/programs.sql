@@ -86,6 +86,7 @@ CREATE TRIGGER targets_bu BEFORE UPDATE ON targets BEGIN
     WHERE EXISTS(SELECT 1 FROM targets WHERE upstream=NEW.upstream AND url=NEW.url AND id<>OLD.id);
 END;
 CREATE TRIGGER targets_ai AFTER INSERT ON targets BEGIN
+  SELECT RAISE(ABORT,'the id of a target must be 1 or more: leave id out') WHERE NEW.id<1; -- BEFORE does not know it
   INSERT INTO changes(author,note,tbl,row,old_host,op,old)
     SELECT coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),'targets',row,host,'delete',image
     FROM replaced WHERE tbl='targets' AND NOT EXISTS(SELECT 1 FROM targets t WHERE t.rowid=replaced.id AND t.rowid<>NEW.rowid);
@@ -179,6 +180,7 @@ CREATE TRIGGER rules_bu BEFORE UPDATE ON rules BEGIN
       AND conditions=NEW.conditions AND id<>OLD.id);
 END;
 CREATE TRIGGER rules_ai AFTER INSERT ON rules BEGIN
+  SELECT RAISE(ABORT,'the id of a rule must be 1 or more: leave id out') WHERE NEW.id<1; -- BEFORE does not know it
   INSERT INTO changes(author,note,tbl,row,old_host,op,old)
     SELECT coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),'rules',row,host,'delete',image
     FROM replaced WHERE tbl='rules' AND NOT EXISTS(SELECT 1 FROM rules t WHERE t.rowid=replaced.id AND t.rowid<>NEW.rowid);
@@ -236,6 +238,7 @@ CREATE TRIGGER redirects_bu BEFORE UPDATE ON redirects BEGIN
     WHERE EXISTS(SELECT 1 FROM redirects WHERE host_key=rtrim(lower(trim(NEW.host)),'.') AND path=NEW.path AND match=NEW.match AND id<>OLD.id);
 END;
 CREATE TRIGGER redirects_ai AFTER INSERT ON redirects BEGIN
+  SELECT RAISE(ABORT,'the id of a redirect must be 1 or more: leave id out') WHERE NEW.id<1; -- BEFORE does not know it
   INSERT INTO changes(author,note,tbl,row,old_host,op,old)
     SELECT coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),'redirects',row,host,'delete',image
     FROM replaced WHERE tbl='redirects' AND NOT EXISTS(SELECT 1 FROM redirects t WHERE t.rowid=replaced.id AND t.rowid<>NEW.rowid);

@@ -53,12 +53,21 @@ func (s *Store) refresh(ctx context.Context, read func(queryer) (followed, error
 	return nil
 }
 
-// reload reads everything and publishes it.
+// reload reads everything and publishes it; while an import is held back, what has changed beside that.
 func (s *Store) reload(ctx context.Context) error {
-	return s.refresh(ctx, func(q queryer) (followed, error) { return s.readAll(ctx, q) })
+	return s.refresh(ctx, func(q queryer) (followed, error) {
+		if s.holding().none() {
+			return s.readAll(ctx, q)
+		}
+		return s.readOn(ctx, q, s.published())
+	})
 }
 
+// readAll reads everything. The error is errHeldBack if that is not what is to be in force.
 func (s *Store) readAll(ctx context.Context, q queryer) (followed, error) {
+	if err := s.checkNotHeld(ctx, q); err != nil {
+		return followed{}, err
+	}
 	l, err := load(ctx, q, s.published().view, s.options.now())
 	return followed{loaded: l}, err
 }

@@ -25,7 +25,13 @@ func (s *Store) Restore(ctx context.Context, by Author, at time.Time, dryRun boo
 
 func restore(ctx context.Context, q queryer, by Author, at time.Time) (Reversal, error) {
 	result := Reversal{Rows: []RowChange{}}
+	if err := checkNotImporting(ctx, q); err != nil {
+		return Reversal{}, err
+	}
 	first, err := firstAfter(ctx, q, at)
+	if err == nil && first > 0 {
+		err = checkNoHalf(ctx, q, first)
+	}
 	if err != nil {
 		return Reversal{}, err
 	}
@@ -63,6 +69,46 @@ func firstAfter(ctx context.Context, q queryer, at time.Time) (first int64, err 
 		return 0, &ReversalError{Message: fmt.Sprintf("%d changes since then are missing from the journal: somebody deleted them", missing), Hint: "restore a backup"}
 	}
 	return first, nil
+}
+
+// checkNoHalf refuses a time at which a large import was being written, or taken back: half of it was in the tables then, and
+// nothing in force.
+func checkNoHalf(ctx context.Context, q queryer, first int64) error {
+	var tags []string
+	err := each(ctx, q, "SELECT DISTINCT replace(note,?,'') FROM changes WHERE seq>=? AND note LIKE 'import %'", func(rows *sql.Rows) error {
+		var tag string
+		err := rows.Scan(&tag)
+		tags = append(tags, tag)
+		return err
+	}, takenBack, first)
+	for _, tag := range tags {
+		if err == nil {
+			err = checkNotAmid(ctx, q, first, tag)
+		}
+	}
+	return err
+}
+
+func checkNotAmid(ctx context.Context, q queryer, first int64, tag string) error {
+	var before bool
+	var from, to string
+	const query = "SELECT min(seq)<?, min(at), max(at) FROM changes WHERE note IN (?,?)"
+	if err := q.QueryRowContext(ctx, query, first, tag, tag+takenBack).Scan(&before, &from, &to); err != nil || !before {
+		return err
+	}
+	return &ReversalError{
+		Message: "an import was being written at that time, from " + from + " to " + to,
+		Hint:    "give a time before it began, or that of its end",
+	}
+}
+
+// checkNotImporting refuses a restore that an import would go on writing into.
+func checkNotImporting(ctx context.Context, q queryer) error {
+	h, err := readHeld(ctx, q)
+	if err == nil && !h.none() {
+		err = &ReversalError{Message: "an import is being written, or taken back", Hint: "wait until it is done, then try again"}
+	}
+	return err
 }
 
 // goBack makes every row what it was before the change first. The order of the steps keeps each rule and each target an

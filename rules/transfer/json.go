@@ -16,8 +16,8 @@ func (t Table[R]) readJSON(source io.Reader, yield func(Line[R]) error) error {
 	for line := 1; ; {
 		first, err := buffered.ReadByte()
 		switch {
-		case errors.Is(err, io.EOF):
-			return nil
+		case errors.Is(err, io.EOF): // with --replace, a program that failed to write must not remove all rows
+			return errors.New("the file is empty: it must have a list, [] for one of no rows")
 		case err != nil:
 			return err
 		case first == '\n':

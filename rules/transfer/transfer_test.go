@@ -95,6 +95,18 @@ func TestAFileThatCannotBeReadSaysWhy(t *testing.T) {
 	}
 }
 
+func TestAnEmptyFileIsNoListOfNoRows(t *testing.T) {
+	for _, text := range []string{"", " \n\n", "\xef\xbb\xbf"} {
+		err := Rules().Read(strings.NewReader(text), JSON, func(Line[rules.Rule]) error { return nil })
+		if err == nil || !strings.Contains(err.Error(), "the file is empty") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	if err := Rules().Read(strings.NewReader("[]\n"), JSON, func(Line[rules.Rule]) error { return nil }); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestWhatTheDatabaseGivesIsPassedOver(t *testing.T) {
 	for format, text := range map[Format]string{CSV: "\xef\xbb\xbfid,host,updated_at\n7,a.test,now\n", JSON: `[{"id":7,"host":"a.test","updated_at":"now"}]`} {
 		rows, bad := read(t, Rules(), format, text)
