@@ -29,6 +29,7 @@ type Config struct {
 	UpstreamCA     string
 	AdminKeys      string
 	DrainTimeout   time.Duration
+	Probation      time.Duration
 	HistoryChanges int
 	HistoryDays    int
 	ACME           ACMEConfig

@@ -128,7 +128,10 @@ func withDeployer(env *environment, judge time.Duration, work func(*release.Depl
 	defer progress.clear()
 	return work(&release.Deployer{
 		Folder: release.Folder{Root: releaseRoot},
-		System: release.Machine{Ask: func(ctx context.Context) (release.Sample, error) { return sample(ctx, client) }},
+		System: release.Machine{Ask: func(ctx context.Context) (release.Sample, error) {
+			defer client.Close() // the next look is at whoever listens by then
+			return sample(ctx, client)
+		}},
 		Say: func(format string, values ...any) {
 			progress.wipe()
 			_ = say(env.stdout, format, values...)

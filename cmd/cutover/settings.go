@@ -46,6 +46,7 @@ func settings() []setting {
 		{key: "upstream_ca", initial: "", doc: "PEM file of further roots that https targets may be signed by", set: text(func(c *Config) *string { return &c.UpstreamCA }, absoluteOrEmpty)},
 		{key: "admin_keys", initial: "/etc/cutover/admin.keys", doc: "file of API keys for the optional TCP admin socket", set: text(func(c *Config) *string { return &c.AdminKeys }, absolute)},
 		{key: "drain_timeout", initial: "10s", doc: "how long a stopping process may finish what it has; at most 35s under the shipped unit", set: setDuration(func(c *Config) *time.Duration { return &c.DrainTimeout })},
+		{key: "probation", initial: "30s", doc: "after a restart, how long the old process stands by to serve again, should the new one die", set: setDuration(func(c *Config) *time.Duration { return &c.Probation })},
 		{key: "history_changes", initial: "1000000", doc: "how many changes the journal keeps at most", set: setCount(1_000_000_000, func(c *Config) *int { return &c.HistoryChanges })},
 		{key: "history_days", initial: "365", doc: "how many days the journal keeps a change at most", set: setCount(36_500, func(c *Config) *int { return &c.HistoryDays })},
 		{key: "acme.issuer", initial: "acme", doc: "acme, local (a development CA of its own) or off (stored certificates only)", set: text(func(c *Config) *string { return &c.ACME.Issuer }, oneOf("acme", "local", "off"))},

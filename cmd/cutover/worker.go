@@ -16,9 +16,6 @@ import (
 	"cutover/systemd/takeover"
 )
 
-// probation is how long a new worker must do well before the one before it may end.
-const probation = 30 * time.Second
-
 // worker is a daemon in the course of its life: it takes the place of another worker, serves, and gives its place to the
 // next, whose predecessor it is then. It is the takeover.Role of the one that serves.
 type worker struct {
@@ -142,7 +139,7 @@ func (w *worker) becomeWriter(stop context.Context, successor *takeover.Successo
 
 // commitAfterProbation lets the predecessor end when this worker has done well for a while.
 func (w *worker) commitAfterProbation(successor *takeover.Successor) error {
-	timer := time.NewTimer(probation)
+	timer := time.NewTimer(w.config.Probation)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
