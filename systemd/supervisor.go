@@ -41,7 +41,7 @@ type makeRoomKey struct{}
 // CatchMakeRoom returns a context that knows when SIGUSR1 has come. It is to be called first of all: systemd may send the
 // signal to a process that has hardly begun.
 func CatchMakeRoom(ctx context.Context) context.Context {
-	asked, _ := signal.NotifyContext(context.WithoutCancel(ctx), syscall.SIGUSR1) //nolint:govet // for as long as the process runs
+	asked, _ := signal.NotifyContext(context.WithoutCancel(ctx), syscall.SIGUSR1)
 	return context.WithValue(ctx, makeRoomKey{}, asked.Done())
 }
 
@@ -144,9 +144,13 @@ func (s *Supervisor) stop(worker int, ended <-chan error) error {
 			_ = syscall.Kill(pid, syscall.SIGTERM) // it may have ended meanwhile
 		}
 	}
-	<-ended
+	if err := <-ended; err != nil && s.Log != nil {
+		s.Log.Debug("the worker has ended", slog.Any("how", err))
+	}
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
 	for s.ready && len(s.others(worker)) > 0 { // TimeoutStopSec= bounds it
-		time.Sleep(20 * time.Millisecond)
+		<-again.C
 	}
 	return nil
 }

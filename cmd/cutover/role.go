@@ -50,15 +50,17 @@ func (w *worker) Pause() {
 
 // Resume serves again, with a frontend of its own: the one that drains has told its clients to go.
 func (w *worker) Resume(ctx context.Context) {
-	for w.store.Promote(ctx) != nil { // a process that is dying holds the lock for a moment
-		if ctx.Err() != nil {
+	for err := w.store.Promote(ctx); err != nil; err = w.store.Promote(ctx) { // until then, edits wait and requests do not
+		w.log.Error("the rules cannot be taken back yet", slog.Any("error", err))
+		select {
+		case <-ctx.Done():
 			return
+		case <-time.After(time.Second):
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
 	if w.front.Load().Draining() {
 		front := w.newFrontend()
-		w.group.Go(func() error { return front.Run(w.base) })
+		w.group.Go(func() error { return front.Run(w.base()) })
 		w.front.Store(front)
 	}
 	w.pauseAdmin(false)
@@ -72,7 +74,7 @@ func (w *worker) Resume(ctx context.Context) {
 	if listener, err := admin.ListenUnix(adminSocket(w.config)); err != nil {
 		w.log.Error("the admin socket cannot be taken back", slog.Any("error", err))
 	} else {
-		w.group.Go(func() error { return w.admin.ServeUnix(w.base, listener) })
+		w.group.Go(func() error { return w.admin.ServeUnix(w.base(), listener) })
 	}
 	w.log.Warn("serving again: the worker that had taken over is gone")
 }

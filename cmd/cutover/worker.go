@@ -22,7 +22,7 @@ type worker struct {
 	*daemon
 	server    *takeover.Server
 	group     *errgroup.Group // of everything that runs
-	base      context.Context // ends when all of it is to end
+	base      func() context.Context // of a context that ends when all of it is to end
 	committed chan struct{}   // closed when a successor has taken over for good
 	ended     chan struct{}   // closed when somebody wants this worker to end now
 	end       sync.Once       // of closing it
@@ -51,7 +51,8 @@ func (w *worker) run(stop context.Context, successor *takeover.Successor) error 
 	// Components outlive the signal: they serve while the drain goes on.
 	base, cancel := context.WithCancel(context.WithoutCancel(stop))
 	defer cancel()
-	w.group, w.base = errgroup.WithContext(base)
+	group, base := errgroup.WithContext(base)
+	w.group, w.base = group, func() context.Context { return base }
 	err := w.serve(stop, successor)
 	if err == nil {
 		w.await(stop)
@@ -89,7 +90,7 @@ func (w *worker) serve(stop context.Context, successor *takeover.Successor) erro
 func (w *worker) goAll(components map[string]func(context.Context) error) {
 	for name, run := range components {
 		w.group.Go(func() error {
-			if err := run(w.base); err != nil && w.base.Err() == nil {
+			if err := run(w.base()); err != nil && w.base().Err() == nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
 			return nil
@@ -105,7 +106,7 @@ func (w *worker) takePlace(stop context.Context, successor *takeover.Successor) 
 		}
 	}
 	for _, acceptor := range w.acceptors {
-		w.group.Go(func() error { return acceptor.Run(w.base) })
+		w.group.Go(func() error { return acceptor.Run(w.base()) })
 	}
 	if successor == nil {
 		return nil
@@ -145,7 +146,7 @@ func (w *worker) commitAfterProbation(successor *takeover.Successor) error {
 	case <-timer.C:
 		w.commitPredecessor()
 		w.endOldest()
-	case <-w.base.Done():
+	case <-w.base().Done():
 		successor.Abandon()
 	}
 	return nil
@@ -170,7 +171,7 @@ const maxDraining = 8
 // endOldest ends older workers that are too many.
 func (w *worker) endOldest() {
 	var older []takeover.Worker
-	for _, other := range takeover.Workers(w.base, w.config.RuntimeDir) {
+	for _, other := range takeover.Workers(w.base(), w.config.RuntimeDir) {
 		if other.State == takeover.Draining && other.PID != os.Getpid() {
 			older = append(older, other)
 		}
@@ -178,7 +179,7 @@ func (w *worker) endOldest() {
 	for len(older) > maxDraining {
 		w.log.Warn("too many workers finish what they have: the oldest is ended", slog.Int("pid", older[0].PID), slog.Any("held", older[0].Holds))
 		w.metrics.Event("generation", "ended")
-		if err := takeover.End(w.base, w.config.RuntimeDir, older[0].PID); err != nil {
+		if err := takeover.End(w.base(), w.config.RuntimeDir, older[0].PID); err != nil {
 			w.log.Warn("it does not end", slog.Any("error", err))
 		}
 		older = older[1:]
@@ -189,7 +190,7 @@ func (w *worker) endOldest() {
 func (w *worker) await(stop context.Context) {
 	select {
 	case <-stop.Done():
-	case <-w.base.Done(): // a component failed
+	case <-w.base().Done(): // a component failed
 	case <-w.ended:
 	case <-w.committed:
 		w.awaitDrain(stop)
@@ -198,7 +199,7 @@ func (w *worker) await(stop context.Context) {
 	w.mu.Lock()
 	predecessor := w.predecessor
 	w.mu.Unlock()
-	if w.base.Err() == nil && predecessor != nil {
+	if w.base().Err() == nil && predecessor != nil {
 		w.commitPredecessor() // a stop is meant for both
 	}
 	w.stop()
@@ -218,7 +219,7 @@ func (w *worker) awaitDrain(stop context.Context) {
 		w.drainUntil(0)
 	case <-stop.Done():
 		w.drainUntil(w.config.DrainTimeout)
-	case <-w.base.Done():
+	case <-w.base().Done():
 		w.drainUntil(0)
 	}
 	<-done
@@ -229,7 +230,7 @@ func (w *worker) stop() {
 	w.notifier.Stopping("finishing what is open")
 	w.log.Info("stopping", slog.Duration("at most", w.config.DrainTimeout))
 	w.giveUp(takeover.Draining, w.config.DrainTimeout)
-	w.awaitDrain(context.WithoutCancel(w.base))
+	w.awaitDrain(context.WithoutCancel(w.base()))
 	w.log.Info("drained")
 }
 
