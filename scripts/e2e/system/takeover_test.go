@@ -174,3 +174,16 @@ func TestRestartsInQuickSuccessionWhileALongAnswerIsUnderWay(t *testing.T) {
 	}
 	m.Eventually(30*time.Second, "two processes", func() bool { return m.processes() == "2" })
 }
+
+func TestAfterAFailedRestartTheOldWorkerCanStillBeStopped(t *testing.T) {
+	m := withProbation(t, "1s")
+	m.Eventually(30*time.Second, "two processes", func() bool { return m.processes() == "2" })
+	m.Run("mkdir -p /etc/systemd/system/cutover.service.d && printf '[Service]\\nRestart=no\\nExecStart=\\nExecStart=/bin/false\\n' >/etc/systemd/system/cutover.service.d/fails.conf && systemctl daemon-reload")
+	if _, err := m.Try("systemctl restart cutover.service"); err == nil {
+		t.Error("systemctl says that it went well")
+	}
+	m.Run("systemctl stop cutover.service")
+	m.expectServing("v1") // nobody told it
+	m.Run("systemctl kill --kill-whom=all --signal=TERM cutover.service")
+	m.Eventually(30*time.Second, "end of the old worker", func() bool { return m.processes() == "0" })
+}
