@@ -1,6 +1,7 @@
 package system
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -9,9 +10,12 @@ import (
 	"os/signal"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"cutover/systemd/takeover"
 )
 
 // TestMain lets this program be the web services, the load and the bad releases inside a box, too.
@@ -53,6 +57,9 @@ func fail(fault string) int {
 	}
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM)
+	if step, ok := strings.CutPrefix(fault, "after "); ok {
+		return takeOverHalfWay(step)
+	}
 	if fault == "hangs" {
 		<-stop
 		return 1
@@ -70,6 +77,19 @@ func fail(fault string) int {
 	case <-time.After(500 * time.Millisecond):
 	}
 	fmt.Fprintln(os.Stderr, "this release dies after it was ready")
+	return 1
+}
+
+// takeOverHalfWay is a worker that dies in the middle of taking over.
+func takeOverHalfWay(step string) int {
+	successor, err := takeover.Find(context.Background(), os.Getenv("RUNTIME_DIRECTORY"), takeover.Worker{PID: os.Getpid(), Version: "bad"})
+	if err == nil && step != "hello" {
+		err = successor.Prepare()
+	}
+	if err == nil && step == "accepting" {
+		err = successor.Accepting()
+	}
+	fmt.Fprintln(os.Stderr, "this release dies after", step, err)
 	return 1
 }
 

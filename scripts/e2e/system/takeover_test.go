@@ -187,3 +187,48 @@ func TestAfterAFailedRestartTheOldWorkerCanStillBeStopped(t *testing.T) {
 	m.Run("systemctl kill --kill-whom=all --signal=TERM cutover.service")
 	m.Eventually(30*time.Second, "end of the old worker", func() bool { return m.processes() == "0" })
 }
+
+func TestASuccessorThatDiesAtAnyStepCostsNoRequestAndNoEdit(t *testing.T) {
+	m := withProbation(t, "1s")
+	old := m.workerPID()
+	m.underLoad(func() {
+		for _, step := range []string{"hello", "prepare", "accepting"} {
+			m.Run("mkdir -p /etc/systemd/system/cutover.service.d && printf '[Service]\\nRestart=no\\nExecStart=\\nExecStart=" + tools +
+				"/service\\nEnvironment=\"E2E_FAULT=after " + step + "\"\\n' >/etc/systemd/system/cutover.service.d/dies.conf && systemctl daemon-reload")
+			if _, err := m.Try("systemctl restart cutover.service"); err == nil {
+				t.Errorf("after %s: systemctl says that it went well", step)
+			}
+			m.Run("/opt/cutover/cutover rules set after-" + step + ".test --percent 100")
+			m.moreRequests()
+			if got := m.workerPID(); got != old {
+				t.Errorf("after %s: process %s serves, not %s", step, got, old)
+			}
+		}
+		m.Run("rm /etc/systemd/system/cutover.service.d/dies.conf && systemctl daemon-reload && systemctl restart cutover.service")
+	}).expectNoFailure(t)
+	if got := m.Run("/opt/cutover/cutover rules ls -o json | jq -r '.rules[].host' | sort | tr '\\n' ' '"); got != "after-accepting.test after-hello.test after-prepare.test shop.test" {
+		t.Errorf("the rules are %q", got)
+	}
+}
+
+func TestTwoRestartsAtOnceAndAReexecutedSystemdLoseNothing(t *testing.T) {
+	m := withProbation(t, "1s")
+	m.underLoad(func() {
+		for range 3 {
+			m.Run("systemctl restart --no-block cutover.service; systemctl restart cutover.service & systemctl restart cutover.service; wait; systemctl is-active cutover.service")
+		}
+		m.Run("systemctl daemon-reexec; systemctl restart cutover.service")
+		m.moreRequests()
+	}).expectNoFailure(t)
+	m.Eventually(30*time.Second, "two processes", func() bool { return m.processes() == "2" })
+}
+
+func TestASymlinkThatIsSwappedWhileAReleaseStartsMakesNoMixture(t *testing.T) {
+	m := withProbation(t, "1s")
+	other := m.next(m.releaseBytes(), 1)
+	m.Run("cp " + other + " /opt/cutover/releases/ && (for n in $(seq 300); do for to in " + m.release + " $(basename " + other + "); do " +
+		"ln -s releases/$to /opt/cutover/swap && mv -T /opt/cutover/swap /opt/cutover/cutover; done; done) & " +
+		"for n in 1 2 3 4 5; do systemctl restart cutover.service || exit 1; " +
+		"[ $(readlink /proc/$(systemctl show -P MainPID cutover.service)/exe) = $(readlink /proc/$(cutover status -o json | jq .pid)/exe) ] || exit 1; done; wait")
+	m.expectServing("v1")
+}
