@@ -147,7 +147,7 @@ func (d *daemon) drain() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), d.config.DrainTimeout)
 	defer cancel()
-	if err := d.frontend.Drain(ctx); err != nil {
+	if err := d.frontend.Drain(ctx, frontend.Grace{}); err != nil {
 		d.log.Warn("connections were cut at the drain deadline", slog.Any("error", err))
 	}
 	if d.handshaker != nil {

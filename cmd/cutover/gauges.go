@@ -6,7 +6,8 @@ import "log/slog"
 func (d *daemon) addGauges() {
 	gauge := d.metrics.Gauge
 	gauge("cutover_connections", "Open connections of clients.", func() float64 { return float64(d.frontend.Stats().Open) })
-	gauge("cutover_requests_in_flight", "Requests under way.", func() float64 { return float64(d.frontend.Stats().Requests) })
+	gauge("cutover_requests_in_flight", "Requests under way, tunnels and event streams left out.", func() float64 { return float64(d.frontend.Stats().Requests) })
+	gauge("cutover_event_streams", "Requests that are answered with a stream of events, which goes on until somebody ends it.", func() float64 { return float64(d.frontend.Stats().Streams) })
 	gauge("cutover_tunnels", "Upgraded connections, such as WebSocket.", func() float64 { return float64(d.frontend.Stats().Tunnels) })
 	gauge("cutover_rules", "Rules in force.", func() float64 { return float64(d.store.Load().Counts().Rules) })
 	gauge("cutover_redirects", "Redirects in force.", func() float64 { return float64(d.store.Load().Counts().Redirects) })
