@@ -107,7 +107,7 @@ func (d *daemon) openHandler(accessLines io.Writer) error {
 	d.handler = &proxy.Handler{
 		Views: d.store, Upstreams: d.upstreams, Visitors: visitors, Trusted: d.config.TrustedProxies,
 		CertificateReady: d.certificates.Ready, PrepareCertificate: d.certificates.Prepare,
-		Pages: pages, Access: d.access, Metrics: d.metrics, Log: d.log, Instance: instance(),
+		Ending: frontend.Ending, Pages: pages, Access: d.access, Metrics: d.metrics, Log: d.log, Instance: instance(),
 	}
 	d.frontend = frontend.New(frontend.Options{Handler: d.certificates.HTTPChallenge(d.handler), Arriving: d.handshakes, Log: d.log})
 	return nil
