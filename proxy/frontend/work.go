@@ -10,7 +10,8 @@ import (
 // Ending returns a channel that is closed when a tunnel or an event stream is to end by itself, in the way of its
 // protocol; ctx is the request's. A handler asks before it hijacks the connection or begins its answer. Who has asked gets
 // Options.PartingGrace for it; other tunnels and streams are closed at once when their time has come. Other requests end
-// at their own pace, and need not ask. It returns nil, which is never closed, where no Server serves the request.
+// at their own pace, and need not ask. The streams of an HTTP/2 connection are told in one moment: they have one client.
+// It returns nil, which is never closed, where no Server serves the request.
 func Ending(ctx context.Context) <-chan struct{} {
 	c, ok := ctx.Value(connectionKey{}).(*connection)
 	if !ok {
