@@ -26,7 +26,7 @@ type exchange struct {
 	target   string        // URL of the target that was tried last
 	waited   time.Duration // from the start until the upstream's first header
 	broke    error         // what ended the target's answer too early
-	tunnel   *tunnel       // after a 101
+	parting  *parting      // of a tunnel or an event stream; nil for other answers
 	cause    error         // why it failed; nil if it did not
 	finished bool          // the answer did not break off
 }
@@ -121,8 +121,8 @@ func (e *exchange) traffic() (in, out int64) {
 		in = e.upload.bytes.Load()
 	}
 	out = e.out.bytes
-	if e.tunnel != nil {
-		in, out = in+e.tunnel.in.Load(), out+e.tunnel.out.Load()
+	if e.out.tunnel != nil {
+		in, out = in+e.out.tunnel.in.Load(), out+e.out.tunnel.out.Load()
 	}
 	return in, out
 }

@@ -30,16 +30,19 @@ func (h *Handler) forward(e *exchange, view *rules.View) *problem {
 	if !ok {
 		return &problem{status: http.StatusServiceUnavailable, cause: fmt.Errorf("%w: %q", errNoUpstream, e.decision.Upstream)}
 	}
+	ctx, cancel := context.WithCancel(upstream.WithChosen(e.in.Context(), &e.target))
+	defer cancel()
+	defer func() { e.parting.stop() }() // of what the answer turns out to be
 	var failed *problem
 	forwarder := httputil.ReverseProxy{
 		Rewrite:        func(r *httputil.ProxyRequest) { h.rewrite(e, r) },
 		Transport:      h.Upstreams.For(up),
-		ModifyResponse: func(r *http.Response) error { return h.modify(e, r) },
+		ModifyResponse: func(r *http.Response) error { return h.modify(e, r, cancel) },
 		ErrorHandler:   func(_ http.ResponseWriter, r *http.Request, err error) { failed = failure(r.Context(), err) },
 		BufferPool:     copyBuffers{},
 		ErrorLog:       h.debugLog(),
 	}
-	in := e.in.WithContext(upstream.WithChosen(e.in.Context(), &e.target))
+	in := e.in.WithContext(ctx)
 	if e.upload != nil {
 		in.Body = e.upload
 		e.out.allowDuplex(e.in, e.upload)
@@ -49,17 +52,17 @@ func (h *Handler) forward(e *exchange, view *rules.View) *problem {
 }
 
 // modify makes the answer ours where it must be.
-func (h *Handler) modify(e *exchange, r *http.Response) error {
+func (h *Handler) modify(e *exchange, r *http.Response, cancel context.CancelFunc) error {
 	e.waited = time.Since(e.began)
 	switch {
 	case r.StatusCode < 100:
 		return fmt.Errorf("%w: %s", errBadStatus, r.Status) // net/http refuses to write it
 	case r.StatusCode == http.StatusSwitchingProtocols:
-		if err := e.openTunnel(r); err != nil {
+		if err := h.openTunnel(e, r); err != nil {
 			return err
 		}
 	default:
-		r.Body = &download{r.Body, e}
+		r.Body = &download{h.events(e, r, cancel), e}
 		if _, typed := r.Header["Content-Type"]; !typed {
 			e.out.Header()["Content-Type"] = nil // net/http would guess one
 		}
@@ -70,7 +73,7 @@ func (h *Handler) modify(e *exchange, r *http.Response) error {
 }
 
 // openTunnel lets a 101 through if it answers what the request asked for (RFC 9110 §7.8).
-func (e *exchange) openTunnel(r *http.Response) error {
+func (h *Handler) openTunnel(e *exchange, r *http.Response) error {
 	asked, got := upgradeOf(r.Request.Header), upgradeOf(r.Header)
 	if asked == "" || !strings.EqualFold(asked, got) {
 		return fmt.Errorf("%w: asked %q, got %q", errForeignTunnel, asked, got)
@@ -79,8 +82,9 @@ func (e *exchange) openTunnel(r *http.Response) error {
 	if !ok {
 		return errForeignTunnel // cannot be: http.Transport gives one with every 101
 	}
-	e.tunnel = &tunnel{ReadWriteCloser: connection}
-	r.Body = e.tunnel
+	e.parting = h.newParting(e)
+	e.out.tunnel = newTunnel(connection, got, e.parting)
+	r.Body = e.out.tunnel
 	e.out.status = r.StatusCode // ReverseProxy writes it past the recorder
 	return nil
 }

@@ -8,6 +8,7 @@
 package proxy
 
 import (
+	"context"
 	"fmt"
 	"log"
 	"log/slog"
@@ -35,6 +36,9 @@ type Handler struct {
 	CertificateReady func(host string) bool
 	// PrepareCertificate asks for a host's certificate in the background; nil does nothing.
 	PrepareCertificate func(host string)
+	// Ending returns, for a request's context, what is closed when a tunnel or an event stream is to end by itself: a
+	// WebSocket with Close frames, an event stream after a whole event. That takes at most 4 s. nil means never.
+	Ending func(ctx context.Context) <-chan struct{}
 
 	Pages    *Pages // nil means the built-in ones
 	Access   *AccessLog

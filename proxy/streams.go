@@ -14,6 +14,7 @@ type recorder struct {
 	status int // 0 until the answer itself begins
 	bytes  int64
 	err    error   // the first write that failed
+	tunnel *tunnel // after a 101
 	duplex *upload // of an HTTP/1.1 request, where it and the answer may go on at the same time
 }
 
@@ -95,29 +96,3 @@ func (e *exchange) note(err error) {
 }
 
 var errVisitorLeft = errors.New("the visitor left in the middle of the answer")
-
-// tunnel is the connection to the target after a 101.
-type tunnel struct {
-	io.ReadWriteCloser
-	in, out atomic.Int64
-}
-
-func (t *tunnel) Read(b []byte) (int, error) {
-	n, err := t.ReadWriteCloser.Read(b)
-	t.out.Add(int64(n))
-	return n, err
-}
-
-func (t *tunnel) Write(b []byte) (int, error) {
-	n, err := t.ReadWriteCloser.Write(b)
-	t.in.Add(int64(n))
-	return n, err
-}
-
-// CloseWrite ends the visitor's direction and leaves the target's open, where the connection can do so.
-func (t *tunnel) CloseWrite() error {
-	if half, ok := t.ReadWriteCloser.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return errors.ErrUnsupported
-}

@@ -29,6 +29,8 @@ type Config struct {
 	UpstreamCA     string
 	AdminKeys      string
 	DrainTimeout   time.Duration
+	RequestDrain   time.Duration
+	TunnelDrain    time.Duration
 	Probation      time.Duration
 	HistoryChanges int
 	HistoryDays    int

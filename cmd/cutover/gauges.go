@@ -3,15 +3,20 @@ package main
 import (
 	"log/slog"
 
+	"cutover/proxy/frontend"
 	"cutover/proxy/metrics"
 )
 
 // addGauges adds what is asked for whenever somebody looks at the metrics.
 func (d *daemon) addGauges() {
 	gauge := d.metrics.Gauge
-	gauge("cutover_connections", "Open connections of clients.", func() float64 { return float64(d.front.Load().Stats().Open) })
-	gauge("cutover_requests_in_flight", "Requests under way.", func() float64 { return float64(d.front.Load().Stats().Requests) })
-	gauge("cutover_tunnels", "Upgraded connections, such as WebSocket.", func() float64 { return float64(d.front.Load().Stats().Tunnels) })
+	front := func(of func(frontend.Stats) int) func() float64 {
+		return func() float64 { return float64(of(d.front.Load().Stats())) }
+	}
+	gauge("cutover_connections", "Open connections of clients.", front(func(s frontend.Stats) int { return s.Open }))
+	gauge("cutover_requests_in_flight", "Requests under way, tunnels and event streams left out.", front(func(s frontend.Stats) int { return s.Requests }))
+	gauge("cutover_event_streams", "Requests that are answered with a stream of events, which goes on until somebody ends it.", front(func(s frontend.Stats) int { return s.Streams }))
+	gauge("cutover_tunnels", "Upgraded connections, such as WebSocket.", front(func(s frontend.Stats) int { return s.Tunnels }))
 	gauge("cutover_generations_draining", "Older processes that finish what they have.", func() float64 { return float64(len(d.older())) })
 	gauge("cutover_rules", "Rules in force.", func() float64 { return float64(d.store.Load().Counts().Rules) })
 	gauge("cutover_redirects", "Redirects in force.", func() float64 { return float64(d.store.Load().Counts().Redirects) })

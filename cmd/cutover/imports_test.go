@@ -13,17 +13,18 @@ import (
 // mayImport is the import table of the design: which of our packages a package may import, itself and what is below
 // it aside. A name stands for the package and all below it, unless it ends in "$".
 var mayImport = map[string][]string{
-	"cutover/cmd":            {"cutover/"},
-	"cutover/proxy/admin":    {"cutover/proxy$", "cutover/proxy/upstream", "cutover/proxy/metrics", "cutover/proxy/shadow", "cutover/rules"},
-	"cutover/proxy/frontend": {},
-	"cutover/proxy/metrics":  {},
-	"cutover/proxy/upstream": {"cutover/rules$"},
-	"cutover/proxy":          {"cutover/rules$", "cutover/proxy/upstream", "cutover/proxy/metrics"},
-	"cutover/rules/store":    {"cutover/rules$"},
-	"cutover/rules/transfer": {"cutover/rules$"},
-	"cutover/rules":          {},
-	"cutover/tlsbridge":      {},
-	"cutover/systemd":        {},
+	"cutover/cmd":             {"cutover/"},
+	"cutover/proxy/admin":     {"cutover/proxy$", "cutover/proxy/upstream", "cutover/proxy/metrics", "cutover/proxy/shadow", "cutover/rules"},
+	"cutover/proxy/frontend":  {},
+	"cutover/proxy/metrics":   {},
+	"cutover/proxy/upstream":  {"cutover/rules$"},
+	"cutover/proxy/websocket": {},
+	"cutover/proxy":           {"cutover/rules$", "cutover/proxy/upstream", "cutover/proxy/metrics", "cutover/proxy/websocket"},
+	"cutover/rules/store":     {"cutover/rules$"},
+	"cutover/rules/transfer":  {"cutover/rules$"},
+	"cutover/rules":           {},
+	"cutover/tlsbridge":       {},
+	"cutover/systemd":         {},
 }
 
 type listed struct {

@@ -101,7 +101,7 @@ func (d *daemon) parts() admin.Parts {
 		StartedAt: d.started,
 		Sockets:   d.sockets.Describe(),
 		Connections: &admin.ConnectionStatus{
-			Open: stats.Open, Active: stats.Active, Idle: stats.Idle, Handshaking: d.handshakes(), Requests: stats.Requests, Tunnels: stats.Tunnels,
+			Open: stats.Open, Active: stats.Active, Idle: stats.Idle, Handshaking: d.handshakes(), Requests: stats.Requests, Tunnels: stats.Tunnels, Streams: stats.Streams,
 		},
 		Certificates: &admin.CertificateStatus{
 			Issuer: certificates.Issuer, Stored: certificates.Stored, InFlight: certificates.InFlight, BackedOff: backedOff(certificates.BackedOff),

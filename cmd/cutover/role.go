@@ -10,11 +10,12 @@ import (
 	"time"
 
 	"cutover/proxy/admin"
+	"cutover/proxy/frontend"
 	"cutover/systemd/takeover"
 )
 
-// drainAtMost is when a worker that was replaced cuts whatever is left: above the graces of requests and tunnels.
-const drainAtMost = 35 * time.Minute
+// drainMargin is how long after the graces of requests and tunnels a worker that was replaced cuts whatever is left.
+const drainMargin = time.Minute
 
 // Worker says how this worker does.
 func (w *worker) Worker() takeover.Worker {
@@ -23,7 +24,7 @@ func (w *worker) Worker() takeover.Worker {
 	defer w.mu.Unlock()
 	this := takeover.Worker{
 		PID: os.Getpid(), Version: version, Started: w.started, State: w.state,
-		Holds: takeover.Holds{Connections: stats.Open + w.handshakes(), Requests: stats.Requests, Tunnels: stats.Tunnels},
+		Holds: takeover.Holds{Connections: stats.Open + w.handshakes(), Requests: stats.Requests, Tunnels: stats.Tunnels, Streams: stats.Streams},
 	}
 	if w.state == takeover.Paused || w.state == takeover.Draining {
 		this.Ends = w.cut
@@ -45,7 +46,8 @@ func (w *worker) Prepare(ctx context.Context) error {
 func (w *worker) Pause() {
 	w.log.Info("replaced; finishing what is open")
 	w.pauseAdmin(true)
-	w.giveUp(takeover.Paused, drainAtMost)
+	grace := frontend.Grace{Requests: w.config.RequestDrain, Tunnels: w.config.TunnelDrain}
+	w.giveUp(takeover.Paused, grace, max(grace.Requests, grace.Tunnels)+drainMargin)
 }
 
 // Resume serves again, with a frontend of its own: the one that drains has told its clients to go.

@@ -46,6 +46,8 @@ func settings() []setting {
 		{key: "upstream_ca", initial: "", doc: "PEM file of further roots that https targets may be signed by", set: text(func(c *Config) *string { return &c.UpstreamCA }, absoluteOrEmpty)},
 		{key: "admin_keys", initial: "/etc/cutover/admin.keys", doc: "file of API keys for the optional TCP admin socket", set: text(func(c *Config) *string { return &c.AdminKeys }, absolute)},
 		{key: "drain_timeout", initial: "10s", doc: "how long a stopping process may finish what it has; at most 35s under the shipped unit", set: setDuration(func(c *Config) *time.Duration { return &c.DrainTimeout })},
+		{key: "request_drain", initial: "10m", doc: "after a restart, how long the old process lets requests under way go on", set: setDuration(func(c *Config) *time.Duration { return &c.RequestDrain })},
+		{key: "tunnel_drain", initial: "30m", doc: "after a restart, how long the old process keeps WebSockets and event streams", set: setDuration(func(c *Config) *time.Duration { return &c.TunnelDrain })},
 		{key: "probation", initial: "30s", doc: "after a restart, how long the old process stands by to serve again, should the new one die", set: setDuration(func(c *Config) *time.Duration { return &c.Probation })},
 		{key: "history_changes", initial: "1000000", doc: "how many changes the journal keeps at most", set: setCount(1_000_000_000, func(c *Config) *int { return &c.HistoryChanges })},
 		{key: "history_days", initial: "365", doc: "how many days the journal keeps a change at most", set: setCount(36_500, func(c *Config) *int { return &c.HistoryDays })},

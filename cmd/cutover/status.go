@@ -75,8 +75,8 @@ func statusLines(status *admin.Status) [][2]string {
 	}
 	lines = append(lines, [2]string{"rules", rulesText(&status.Rules)}, [2]string{"database", storeText(status)})
 	if c := status.Connections; c != nil {
-		lines = append(lines, [2]string{"connections", fmt.Sprintf("%d open: %d active, %d idle, %d in a handshake; %s in flight, %s",
-			c.Open, c.Active, c.Idle, c.Handshaking, count(c.Requests, "request"), count(c.Tunnels, "tunnel"))})
+		lines = append(lines, [2]string{"connections", fmt.Sprintf("%d open: %d active, %d idle, %d in a handshake; %s in flight, %s, %s",
+			c.Open, c.Active, c.Idle, c.Handshaking, count(c.Requests, "request"), count(c.Tunnels, "tunnel"), count(c.Streams, "event stream"))})
 	}
 	for _, g := range status.Older {
 		lines = append(lines, [2]string{"older", fmt.Sprintf("process %d of %s finishes %s, %s and %s (%s), until %s at the latest; state %s",

@@ -107,7 +107,7 @@ func (d *daemon) openHandler(accessLines io.Writer) error {
 	d.handler = &proxy.Handler{
 		Views: d.store, Upstreams: d.upstreams, Visitors: visitors, Trusted: d.config.TrustedProxies,
 		CertificateReady: d.certificates.Ready, PrepareCertificate: d.certificates.Prepare,
-		Pages: pages, Access: d.access, Metrics: d.metrics, Log: d.log, Instance: instance(),
+		Ending: frontend.Ending, Pages: pages, Access: d.access, Metrics: d.metrics, Log: d.log, Instance: instance(),
 	}
 	d.front.Store(d.newFrontend())
 	return nil

@@ -21,12 +21,12 @@ import (
 type worker struct {
 	*daemon
 	server    *takeover.Server
-	group     *errgroup.Group // of everything that runs
+	group     *errgroup.Group        // of everything that runs
 	base      func() context.Context // of a context that ends when all of it is to end
-	committed chan struct{}   // closed when a successor has taken over for good
-	ended     chan struct{}   // closed when somebody wants this worker to end now
-	end       sync.Once       // of closing it
-	drains    sync.WaitGroup  // of frontends
+	committed chan struct{}          // closed when a successor has taken over for good
+	ended     chan struct{}          // closed when somebody wants this worker to end now
+	end       sync.Once              // of closing it
+	drains    sync.WaitGroup         // of frontends
 
 	mu          sync.Mutex
 	state       takeover.State
@@ -218,6 +218,7 @@ func (w *worker) awaitDrain(stop context.Context) {
 	case <-w.ended:
 		w.drainUntil(0)
 	case <-stop.Done():
+		w.front.Load().Hurry(time.Now().Add(w.config.DrainTimeout))
 		w.drainUntil(w.config.DrainTimeout)
 	case <-w.base().Done():
 		w.drainUntil(0)
@@ -229,13 +230,14 @@ func (w *worker) awaitDrain(stop context.Context) {
 func (w *worker) stop() {
 	w.notifier.Stopping("finishing what is open")
 	w.log.Info("stopping", slog.Duration("at most", w.config.DrainTimeout))
-	w.giveUp(takeover.Draining, w.config.DrainTimeout)
+	w.giveUp(takeover.Draining, frontend.Grace{}, w.config.DrainTimeout)
+	w.front.Load().Hurry(time.Now().Add(w.config.DrainTimeout))
 	w.awaitDrain(context.WithoutCancel(w.base()))
 	w.log.Info("drained")
 }
 
 // giveUp accepts no more, and begins to finish what is there. What is left after atMost is cut.
-func (w *worker) giveUp(state takeover.State, atMost time.Duration) {
+func (w *worker) giveUp(state takeover.State, grace frontend.Grace, atMost time.Duration) {
 	w.setState(state)
 	for _, acceptor := range w.acceptors {
 		acceptor.Pause()
@@ -247,7 +249,7 @@ func (w *worker) giveUp(state takeover.State, atMost time.Duration) {
 	front := w.front.Load()
 	w.drains.Go(func() {
 		defer cancel()
-		w.drain(ctx, front)
+		w.drain(ctx, front, grace)
 	})
 	w.drainUntil(atMost)
 }
@@ -262,8 +264,8 @@ func (w *worker) drainUntil(atMost time.Duration) {
 	}
 }
 
-func (w *worker) drain(ctx context.Context, front *frontend.Server) {
-	if err := front.Drain(ctx); err != nil {
+func (w *worker) drain(ctx context.Context, front *frontend.Server, grace frontend.Grace) {
+	if err := front.Drain(ctx, grace); err != nil {
 		w.log.Warn("connections were cut at the drain deadline", slog.Any("error", err))
 	}
 	if w.handshaker != nil {

@@ -141,6 +141,7 @@ type ConnectionStatus struct {
 	Handshaking int `json:"handshaking"`
 	Requests    int `json:"requests"` // in flight
 	Tunnels     int `json:"tunnels"`
+	Streams     int `json:"event_streams"`
 }
 
 // CertificateStatus counts certificates and lists the names that wait after a failure.

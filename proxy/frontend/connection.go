@@ -23,6 +23,9 @@ type connection struct {
 	since    atomic.Int64 // it has been in that state; Unix nanoseconds
 	heard    atomic.Bool  // the client has sent something since the connection became new or idle
 	closing  atomic.Bool  // Drain has chosen it to be closed
+	over     atomic.Bool  // nothing more is read from it
+
+	work
 }
 
 // tracked is a net.Conn around a *connection.
@@ -56,6 +59,9 @@ func (c *connection) is(state http.ConnState) bool { return c.state.Load() == in
 
 // Read notes that the client speaks.
 func (c *connection) Read(b []byte) (int, error) {
+	if c.over.Load() {
+		return 0, io.EOF
+	}
 	n, err := c.Conn.Read(b)
 	if n > 0 && !c.heard.Load() {
 		c.heard.Store(true)

@@ -224,13 +224,18 @@ func until(t *testing.T, what string, holds func() bool) {
 	}
 }
 
-// drainOf begins a Drain and returns where its result comes.
+// drainOf begins a Drain that lets tunnels go on as long as there are requests, and returns where its result comes.
 func drainOf(t *testing.T, server *Server, timeout time.Duration) <-chan error {
+	t.Helper()
+	return drainWithin(t, server, timeout, Grace{})
+}
+
+func drainWithin(t *testing.T, server *Server, timeout time.Duration, grace Grace) <-chan error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	t.Cleanup(cancel)
 	result := make(chan error, 1)
-	go func() { result <- server.Drain(ctx) }()
+	go func() { result <- server.Drain(ctx, grace) }()
 	until(t, "the drain begins", server.Draining)
 	return result
 }

@@ -35,13 +35,13 @@ type Options struct {
 	// GoAwayDelay is how long after its warning an HTTP/2 connection may open streams; 0 means 1 s. It should be a round
 	// trip or more.
 	GoAwayDelay time.Duration
-	// TunnelGrace is how long Drain waits for tunnels (WebSocket) to end by themselves, from its begin; 0 means that they
-	// are closed as soon as nothing else is left.
-	TunnelGrace time.Duration
+	// PartingGrace is how long a tunnel or an event stream may take to end when Drain has asked it to, see Ending; 0 means
+	// 5 s.
+	PartingGrace time.Duration
 	// Arriving counts connections that are on their way to a sink, for Drain to wait for; nil means none.
 	Arriving func() int
-	// Log gets what net/http reports, at debug level and at most 10 lines a second, and panics of the handler as errors;
-	// nil discards.
+	// Log gets what net/http reports, at debug level and at most 10 lines a second, panics of the handler as errors, and what
+	// a drain cuts; nil discards.
 	Log *slog.Logger
 }
 
@@ -52,8 +52,10 @@ type Server struct {
 	plain, http1, http2 *role
 	known               registry
 	draining            atomic.Bool
-	handlers            atomic.Int64 // calls of the handler that have not returned
-	tunneling           atomic.Int64 // those of them that have hijacked their connection
+	hurry               atomic.Pointer[time.Time] // of Hurry, until the drain has seen it
+	handlers            atomic.Int64              // calls of the handler that have not returned
+	tunneling           atomic.Int64              // those of them that have hijacked their connection
+	streaming           atomic.Int64              // those of them that answer with an event stream
 }
 
 // role is an http.Server and the listener that feeds it.
@@ -69,6 +71,7 @@ func New(o Options) *Server {
 	o.MaxHeaderBytes = orDefault(o.MaxHeaderBytes, 64<<10)
 	o.IdleGrace = orDefault(o.IdleGrace, 2*time.Second)
 	o.GoAwayDelay = orDefault(o.GoAwayDelay, time.Second)
+	o.PartingGrace = orDefault(o.PartingGrace, 5*time.Second)
 	s := &Server{options: o, log: o.Log}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -77,7 +80,6 @@ func New(o Options) *Server {
 	s.plain.server.Protocols.SetHTTP1(true)
 	s.http1.server.Protocols.SetHTTP1(true)
 	s.http2.server.Protocols.SetUnencryptedHTTP2(true) // TLS ends before it, so that GOAWAY can be put between frames
-	s.http2.server.ConnContext = withConnection
 	return s
 }
 
@@ -97,6 +99,7 @@ func (s *Server) newRole(handler http.HandlerFunc) *role {
 		IdleTimeout:       s.options.IdleTimeout,
 		MaxHeaderBytes:    s.options.MaxHeaderBytes,
 		ConnState:         noteState,
+		ConnContext:       withConnection,
 		ErrorLog:          newErrorLog(s.log),
 	}}
 }
@@ -182,12 +185,14 @@ type Stats struct {
 	Active   int // those with a request in flight
 	Idle     int // those between two requests
 	Tunnels  int // those that were hijacked: WebSockets and the like
-	Requests int // in flight, tunnels left out; HTTP/2 may have many on a connection
+	Streams  int // requests that are answered with an event stream; HTTP/2 may have many on a connection
+	Requests int // other requests in flight, tunnels left out
 }
 
 // Stats counts what is open now.
 func (s *Server) Stats() Stats {
 	stats := s.known.count()
-	stats.Requests = int(s.handlers.Load() - s.tunneling.Load())
+	stats.Streams = int(s.streaming.Load())
+	stats.Requests = max(0, int(s.handlers.Load()-s.tunneling.Load())-stats.Streams) // each is read at a moment of its own
 	return stats
 }

@@ -10,7 +10,7 @@ import (
 
 // serveHTTP1 is the handler of the roles that speak HTTP/1.1.
 func (s *Server) serveHTTP1(w http.ResponseWriter, r *http.Request) {
-	lame := &lameWriter{ResponseWriter: w, server: s}
+	lame := newLameWriter(s.newAnswer(w, connectionOf(r)))
 	defer lame.finish()
 	if r.ProtoMajor != 1 { // net/http lets HTTP/2's preface through, for handlers that would take it from there
 		http.Error(lame, "HTTP/2 is spoken over TLS only", http.StatusHTTPVersionNotSupported)
@@ -21,10 +21,11 @@ func (s *Server) serveHTTP1(w http.ResponseWriter, r *http.Request) {
 
 // serveHTTP2 is the handler of the role that speaks HTTP/2. To net/http its connections are clear text.
 func (s *Server) serveHTTP2(w http.ResponseWriter, r *http.Request) {
-	if c, ok := r.Context().Value(connectionKey{}).(*framedConn); ok {
-		r.TLS = c.tls
-	}
-	s.handle(w, r)
+	on := connectionOf(r)
+	r.TLS = on.framed.tls
+	a := s.newAnswer(w, on)
+	defer a.finish()
+	s.handle(a, r)
 }
 
 func (s *Server) handle(w http.ResponseWriter, r *http.Request) {

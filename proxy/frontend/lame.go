@@ -2,7 +2,6 @@ package frontend
 
 import (
 	"bufio"
-	"io"
 	"net"
 	"net/http"
 )
@@ -11,48 +10,21 @@ import (
 // of the client's can cross the closing (RFC 9112 §9.6). It adds the header at the last moment, since a drain may begin
 // while the handler works.
 type lameWriter struct {
-	http.ResponseWriter
-	server   *Server
-	begun    bool // the answer's head is beyond reach
+	*answer
 	hijacked bool
 }
 
-// Unwrap lets http.ResponseController reach deadlines and full duplex.
-func (w *lameWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+func newLameWriter(a *answer) *lameWriter {
+	w := &lameWriter{answer: a}
+	a.begin = w.start
+	return w
+}
 
-// WriteHeader begins the answer, unless the status is informational or switches protocols.
-func (w *lameWriter) WriteHeader(status int) {
-	if status >= http.StatusOK {
-		w.begin()
+func (w *lameWriter) start() {
+	if !w.begun && w.server.Draining() {
+		w.Header().Set("Connection", "close")
 	}
-	w.ResponseWriter.WriteHeader(status)
-}
-
-// Write begins the answer, like WriteHeader(200), if nothing has yet.
-func (w *lameWriter) Write(b []byte) (int, error) {
-	w.begin()
-	return w.ResponseWriter.Write(b)
-}
-
-// WriteString is Write without a copy.
-func (w *lameWriter) WriteString(text string) (int, error) {
-	w.begin()
-	return io.WriteString(w.ResponseWriter, text)
-}
-
-// ReadFrom is Write from a reader; net/http lets the kernel copy where it can.
-func (w *lameWriter) ReadFrom(r io.Reader) (int64, error) {
-	w.begin()
-	return io.Copy(w.ResponseWriter, r)
-}
-
-// Flush is http.Flusher.
-func (w *lameWriter) Flush() { _ = w.FlushError() } // an http.Flusher cannot tell
-
-// FlushError sends what was written so far, the head too.
-func (w *lameWriter) FlushError() error {
-	w.begin()
-	return http.NewResponseController(w.ResponseWriter).Flush()
+	w.answer.start()
 }
 
 // Hijack makes the connection a tunnel: it counts as one until the handler has returned and the connection is closed.
@@ -65,21 +37,12 @@ func (w *lameWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return conn, buffered, err
 }
 
-func (w *lameWriter) begin() {
-	if w.begun {
-		return
-	}
-	w.begun = true
-	if w.server.Draining() {
-		w.Header().Set("Connection", "close")
-	}
-}
-
 // finish is for when the handler has returned: net/http may be about to answer in its stead.
 func (w *lameWriter) finish() {
 	if w.hijacked {
 		w.server.tunneling.Add(-1)
-		return
+	} else {
+		w.begin()
 	}
-	w.begin()
+	w.answer.finish()
 }

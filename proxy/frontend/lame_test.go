@@ -79,8 +79,12 @@ func TestDeadlinesOfAConnectionAreWithinTheHandlersReach(t *testing.T) {
 			}
 		}
 	})})
-	for _, address := range []string{"http://" + site.plain.Addr().String(), "https://" + site.secure.Addr().String()} {
-		if got := fetch(t, site.client(t, false, false), address); got != "" {
+	for address, client := range map[string]*http.Client{
+		"http://" + site.plain.Addr().String():         site.client(t, false, false),
+		"https://" + site.secure.Addr().String():       site.client(t, false, false),
+		"https://" + site.secure.Addr().String() + "/": site.client(t, true, false),
+	} {
+		if got := fetch(t, client, address); got != "" {
 			t.Errorf("%s: %s", address, got)
 		}
 	}

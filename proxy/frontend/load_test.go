@@ -114,7 +114,7 @@ func replace(t *testing.T, site *site, old *Server) *Server {
 	successor := site.serve(t, old.options)
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	if err := old.Drain(ctx); err != nil {
+	if err := old.Drain(ctx, Grace{}); err != nil {
 		t.Errorf("Drain: %v", err)
 	}
 	return successor

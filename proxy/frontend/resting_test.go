@@ -64,7 +64,7 @@ func TestIdleConnectionsAreClosedOldestFirstInTheLastQuarterOfTheGrace(t *testin
 		go watch(silent, silentEnded)
 		synctest.Wait()
 		began := time.Now()
-		if err := server.Drain(t.Context()); err != nil {
+		if err := server.Drain(t.Context(), Grace{}); err != nil {
 			t.Fatal(err)
 		}
 		if took := time.Since(began); took > 4*time.Second+2*lookEvery {
@@ -96,7 +96,7 @@ func TestAConnectionThatBecomesIdleLateHasItsWholeGrace(t *testing.T) {
 			t.Fatalf("%v, %v", answer, err)
 		}
 		result := make(chan error, 1)
-		go func() { result <- server.Drain(t.Context()) }()
+		go func() { result <- server.Drain(t.Context(), Grace{}) }()
 		if _, err := io.ReadAll(answer.Body); err != nil {
 			t.Fatal(err)
 		}
@@ -111,33 +111,59 @@ func TestAConnectionThatBecomesIdleLateHasItsWholeGrace(t *testing.T) {
 	})
 }
 
-func TestTunnelsHaveTheTimeThatTunnelGraceGivesThem(t *testing.T) {
-	bubble(t, Options{Handler: newStages(), TunnelGrace: 7 * time.Second}, func(t *testing.T, server *Server) {
+func TestTunnelsHaveTheTimeThatGraceGivesThemButForItsLastQuarter(t *testing.T) {
+	bubble(t, Options{Handler: newStages()}, func(t *testing.T, server *Server) {
 		c := pipe(server)
 		request(t, c, "/tunnel")
 		closed := make(chan time.Time, 1)
 		go watch(c, closed)
 		began := time.Now()
-		if err := server.Drain(t.Context()); err != nil {
+		if err := server.Drain(t.Context(), Grace{Tunnels: 8 * time.Second}); err != nil {
 			t.Fatal(err)
 		}
-		if lived := (<-closed).Sub(began); lived < 7*time.Second || lived > 7*time.Second+2*lookEvery {
+		if lived := (<-closed).Sub(began); lived < 6*time.Second || lived > 8*time.Second+2*lookEvery {
 			t.Errorf("the tunnel was closed after %v", lived)
 		}
 	})
 }
 
 func TestADrainEndsWithItsLastTunnel(t *testing.T) {
-	bubble(t, Options{Handler: newStages(), TunnelGrace: time.Hour}, func(t *testing.T, server *Server) {
+	bubble(t, Options{Handler: newStages()}, func(t *testing.T, server *Server) {
 		c := pipe(server)
 		request(t, c, "/tunnel")
 		time.AfterFunc(5*time.Second, func() { _ = c.Close() })
 		began := time.Now()
-		if err := server.Drain(t.Context()); err != nil {
+		if err := server.Drain(t.Context(), Grace{Tunnels: time.Hour}); err != nil {
 			t.Fatal(err)
 		}
 		if took := time.Since(began); took > 5*time.Second+2*lookEvery {
 			t.Errorf("the drain took %v", took)
+		}
+	})
+}
+
+func TestARequestThatBeginsLateHasItsGraceFromItsOwnBegin(t *testing.T) {
+	var handler endless // its channels must be of the bubble
+	late := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { handler.ServeHTTP(w, r) })
+	bubble(t, Options{Handler: late, IdleGrace: time.Minute}, func(t *testing.T, server *Server) {
+		handler = endless{newStages()}
+		result := make(chan error, 1)
+		kept, c := newWire(t, pipe(server)), newWire(t, pipe(server))
+		kept.get("/polite") // so that the drain goes on
+		go func() {
+			result <- server.Drain(t.Context(), Grace{Requests: 5 * time.Second, Tunnels: 16 * time.Second})
+		}()
+		time.Sleep(4 * time.Second)
+		c.send("GET /slow HTTP/1.1\r\nHost: shop.example.com\r\n\r\n")
+		<-handler.begun
+		time.Sleep(4 * time.Second)
+		handler.finish <- struct{}{}
+		if _, body := c.answer(); body != "ok " {
+			t.Errorf("%q", body)
+		}
+		go func() { _, _ = io.Copy(io.Discard, kept.in) }()
+		if err := <-result; err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"net/http"
 )
 
 // Sink takes a connection over, and closes it in the end. ServeConn returns when the connection is handed over, which
@@ -62,9 +63,14 @@ func (s *Server) take(r *role, c tracked) {
 
 type connectionKey struct{}
 
-// withConnection lets the handler of HTTP/2 find what TLS had negotiated.
+// withConnection lets a request's context lead to its connection.
 func withConnection(ctx context.Context, c net.Conn) context.Context {
-	return context.WithValue(ctx, connectionKey{}, c)
+	return context.WithValue(ctx, connectionKey{}, c.(tracked).tracked()) // every queue has only our own
+}
+
+// connectionOf returns the connection that a request came on.
+func connectionOf(r *http.Request) *connection {
+	return r.Context().Value(connectionKey{}).(*connection) // withConnection has put it there
 }
 
 func baseContext(ctx context.Context) func(net.Listener) context.Context {

@@ -1,0 +1,96 @@
+package frontend
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// answer is the http.ResponseWriter that the handler gets. It sees what kind of answer a request has: one that ends by
+// itself, or a stream of events (text/event-stream) that goes on until somebody ends it. HTTP/2 has it as it is; of HTTP/1.1
+// a lameWriter is made.
+type answer struct {
+	http.ResponseWriter
+	server *Server
+	on     *connection
+	begin  func() // at the last moment before the answer's head is beyond reach
+	begun  bool
+	events bool // an event stream; guarded by on.mu
+	broken bool // a drain has cut it; guarded by on.mu
+}
+
+// newAnswer makes a request known. The caller ends it with finish.
+func (s *Server) newAnswer(w http.ResponseWriter, on *connection) *answer {
+	a := &answer{ResponseWriter: w, server: s, on: on}
+	a.begin = a.start
+	on.addAnswer(a)
+	return a
+}
+
+// start looks at the answer's head, once.
+func (a *answer) start() {
+	if a.begun {
+		return
+	}
+	a.begun = true
+	if isEventStream(a.Header()) {
+		a.on.setEvents(a)
+		a.server.streaming.Add(1)
+	}
+}
+
+func isEventStream(header http.Header) bool {
+	kind, _, _ := strings.Cut(header.Get("Content-Type"), ";")
+	return strings.EqualFold(strings.TrimSpace(kind), "text/event-stream")
+}
+
+// finish is for when the handler has returned. From then on the http.ResponseWriter must not be used.
+func (a *answer) finish() {
+	if a.on.removeAnswer(a) {
+		a.server.streaming.Add(-1)
+	}
+}
+
+// reset breaks the answer off, of HTTP/2 with RST_STREAM. It must not run after finish.
+func (a *answer) reset() {
+	_ = http.NewResponseController(a.ResponseWriter).SetWriteDeadline(time.Unix(1, 0)) // it can only be over already
+}
+
+// Unwrap lets http.ResponseController reach deadlines and full duplex.
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// WriteHeader begins the answer, unless the status is informational or switches protocols.
+func (a *answer) WriteHeader(status int) {
+	if status >= http.StatusOK {
+		a.begin()
+	}
+	a.ResponseWriter.WriteHeader(status)
+}
+
+// Write begins the answer, like WriteHeader(200), if nothing has yet.
+func (a *answer) Write(b []byte) (int, error) {
+	a.begin()
+	return a.ResponseWriter.Write(b)
+}
+
+// WriteString is Write without a copy.
+func (a *answer) WriteString(text string) (int, error) {
+	a.begin()
+	return io.WriteString(a.ResponseWriter, text)
+}
+
+// ReadFrom is Write from a reader; net/http lets the kernel copy where it can.
+func (a *answer) ReadFrom(r io.Reader) (int64, error) {
+	a.begin()
+	return io.Copy(a.ResponseWriter, r)
+}
+
+// Flush is http.Flusher.
+func (a *answer) Flush() { _ = a.FlushError() } // an http.Flusher cannot tell
+
+// FlushError sends what was written so far, the head too.
+func (a *answer) FlushError() error {
+	a.begin()
+	return http.NewResponseController(a.ResponseWriter).Flush()
+}
