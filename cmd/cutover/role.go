@@ -100,7 +100,7 @@ func (w *worker) elsewhere(ctx context.Context) (http.RoundTripper, error) {
 		w.mu.Unlock()
 		switch {
 		case w.store.IsWriter():
-			return nil, nil
+			return nil, sleep(ctx, 10*time.Millisecond) // it may be about to give that up
 		case state == takeover.Draining, state == takeover.Paused:
 			if transport := toSocket(ctx, adminSocket(w.config)); transport != nil {
 				return transport, nil
@@ -112,6 +112,15 @@ func (w *worker) elsewhere(ctx context.Context) (http.RoundTripper, error) {
 		case <-ctx.Done():
 			return nil, errors.New("no process holds the rules just now")
 		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

@@ -148,8 +148,12 @@ func (o *owner) adopt(ctx context.Context, fresh loaded) {
 	if o.conn == nil || o.loadFail != nil {
 		return
 	}
+	hold := o.holding() // an import that has begun since
+	if o.importEnded.Load() {
+		hold = held{}
+	}
 	last := o.published()
-	err := o.refresh(ctx, func(q queryer) (followed, error) { return follow(ctx, q, fresh, held{}) })
+	err := o.refresh(ctx, func(q queryer) (followed, error) { return follow(ctx, q, fresh, hold) })
 	if errors.Is(err, errTooMany) || errors.Is(err, errDiscontinued) {
 		o.verify, o.verified = true, time.Time{}
 		return

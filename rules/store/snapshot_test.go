@@ -234,14 +234,15 @@ func TestManyChangesAtOnceAreReadAnew(t *testing.T) {
 func expectTrue(t *testing.T, s *Store) {
 	t.Helper()
 	err := s.readAside(context.Background(), func(q queryer) error {
-		fresh, err := load(context.Background(), q, s.Load(), s.options.now())
+		served := s.Snapshot()
+		fresh, err := load(context.Background(), q, served.View, s.options.now())
 		if err != nil {
 			return err
 		}
-		if fresh.mark.seq != s.Snapshot().Seq {
-			return fmt.Errorf("change %d is not in force yet, only %d", fresh.mark.seq, s.Snapshot().Seq)
+		if fresh.mark.seq != served.Seq {
+			return fmt.Errorf("change %d is not in force yet, only %d", fresh.mark.seq, served.Seq)
 		}
-		if n, some := rules.Difference(s.Load(), fresh.view); n > 0 {
+		if n, some := rules.Difference(served.View, fresh.view); n > 0 {
 			return fmt.Errorf("%d places differ, such as %v", n, some)
 		}
 		return nil
