@@ -160,7 +160,7 @@ func (r *Recorder) afterStart(samples []sample) []sample {
 	if len(r.marks) == 0 {
 		return samples
 	}
-	return slices.DeleteFunc(slices.Clone(samples), func(s sample) bool { return s.ended < r.marks[0] })
+	return slices.DeleteFunc(slices.Clone(samples), func(s sample) bool { return s.ended <= r.marks[0] })
 }
 
 // span is the last mark before a moment; -1 if there is none.
