@@ -23,8 +23,6 @@ const (
 	plainAddress  = "127.0.0.1:80"
 	secureAddress = "127.0.0.1:443"
 	loadHost      = "shop.test"
-	rootFile      = "/var/lib/cutover/certs/local/root.pem"
-	unit          = "cutover.service"
 	warmUp        = 3 * time.Second // before the first mark
 )
 
@@ -53,6 +51,7 @@ type measured struct {
 // inside is the measurement, where cutover runs.
 type inside struct {
 	plan
+	subject       subject
 	plain, secure string
 	roots         *x509.CertPool
 	log           io.Writer
@@ -65,10 +64,15 @@ func runInside(ctx context.Context, args []string, stdout, stderr io.Writer) err
 	flags.SetOutput(stderr)
 	in.flags(flags)
 	flags.DurationVar(&in.trip, "trip", 0, "round-trip time")
-	if err := flags.Parse(args); err != nil {
+	name := flags.String("subject", "cutover", "what is measured")
+	err := flags.Parse(args)
+	if err == nil {
+		in.subject, err = findSubject(*name)
+	}
+	if err != nil {
 		return &usageError{err}
 	}
-	root, err := os.ReadFile(rootFile)
+	root, err := os.ReadFile(in.subject.root)
 	if err != nil {
 		return err
 	}
@@ -131,7 +135,9 @@ func (in *inside) phase(ctx context.Context, name string, at func(context.Contex
 	running, stop := context.WithCancel(ctx)
 	var all sync.WaitGroup
 	all.Go(func() { in.newLoad(record).Run(running) })
-	all.Go(func() { editor.run(running) })
+	if in.subject.isCutover() {
+		all.Go(func() { editor.run(running) })
+	}
 	all.Go(func() { queue.watch(running) })
 	in.marks(ctx, record, at, &p)
 	stop()
@@ -140,8 +146,10 @@ func (in *inside) phase(ctx context.Context, name string, at func(context.Contex
 		return p, context.Cause(ctx)
 	}
 	p.Load, p.Edits, p.Unserved = record.Report(), editor.report(), queue.longest
-	if err := p.Edits.check(ctx, editor); err != nil {
-		return p, err
+	if in.subject.isCutover() {
+		if err := p.Edits.check(ctx, editor); err != nil {
+			return p, err
+		}
 	}
 	after, err := listenDrops()
 	p.Dropped = after - dropped
@@ -153,7 +161,7 @@ func (in *inside) marks(ctx context.Context, record *load.Recorder, at func(cont
 	waitFor(ctx, warmUp)
 	for i := range in.plan.restarts {
 		began := time.Now()
-		p.Usage = append(p.Usage, readUsage(ctx))
+		p.Usage = append(p.Usage, readUsage(ctx, in.subject.unit))
 		record.Mark()
 		if r := at(ctx); r != nil {
 			p.Restarts = append(p.Restarts, *r)
@@ -161,7 +169,7 @@ func (in *inside) marks(ctx context.Context, record *load.Recorder, at func(cont
 		}
 		waitFor(ctx, max(in.every-time.Since(began), in.every/3))
 	}
-	p.Usage = append(p.Usage, readUsage(ctx))
+	p.Usage = append(p.Usage, readUsage(ctx, in.subject.unit))
 }
 
 func (in *inside) newLoad(record *load.Recorder) *load.Load {
@@ -175,16 +183,16 @@ func (in *inside) newLoad(record *load.Recorder) *load.Load {
 // restart is what an operator does.
 func (in *inside) restart(ctx context.Context) *restart {
 	began := time.Now()
-	said, err := exec.CommandContext(ctx, "systemctl", "restart", unit).CombinedOutput()
+	said, err := exec.CommandContext(ctx, "sh", "-c", in.subject.replace).CombinedOutput()
 	r := &restart{Took: time.Since(began)}
 	if err != nil {
-		r.Said = fmt.Sprintf("%v: %s\n%s", err, said, lastWords(ctx))
+		r.Said = fmt.Sprintf("%v: %s\n%s", err, said, lastWords(ctx, in.subject.unit))
 	}
 	return r
 }
 
 // lastWords is what the unit said of late, without requests.
-func lastWords(ctx context.Context) string {
+func lastWords(ctx context.Context, unit string) string {
 	text, _ := exec.CommandContext(ctx, "sh", "-c", "journalctl --no-pager -o short-precise -n 5000 -u "+unit+" | grep -v '\"msg\":\"request\"' | tail -n 20").Output() // nothing, if it cannot be had
 	return string(text)
 }

@@ -20,16 +20,18 @@ type table struct {
 }
 
 // printTable prints the figures of a round-trip time, and what failed, and returns how many bars are missed.
-func printTable(out io.Writer, trip time.Duration, m measured) (missed int) {
+func printTable(out io.Writer, what subject, trip time.Duration, m measured) (missed int) {
 	t := &table{out: out, trip: trip, m: m}
-	fmt.Fprintf(out, "\n## Round-trip time %v: %d restarts in %v, beside %v without\n\n| what | measured | bar | |\n|---|---|---|---|\n",
-		trip, len(m.Restarts.Restarts), m.Restarts.Load.Lasted.Round(time.Second), m.Control.Load.Lasted.Round(time.Second))
+	fmt.Fprintf(out, "\n## %s, round-trip time %v: %d times in %v, beside %v without\n\n| what | measured | bar | |\n|---|---|---|---|\n",
+		what.name, trip, len(m.Restarts.Restarts), m.Restarts.Load.Lasted.Round(time.Second), m.Control.Load.Lasted.Round(time.Second))
 	t.failures()
 	t.latency()
 	t.handshakes()
 	t.acceptors()
 	t.growth()
-	t.edits()
+	if what.isCutover() {
+		t.edits()
+	}
 	t.kinds()
 	t.list("without restarts", m.Control.Load)
 	t.list("with restarts", m.Restarts.Load)
@@ -128,6 +130,9 @@ func (t *table) growth() {
 		{"goroutines", func(u usage) float64 { return float64(u.Goroutines) }},
 	} {
 		before, after := mean(first, what.of), mean(last, what.of)
+		if before == 0 && after == 0 {
+			continue // it does not tell
+		}
 		t.line(what.name+", last half against the first", fmt.Sprintf("%.1f after %.1f", after, before), "within 5 %", after <= 1.05*before)
 	}
 }

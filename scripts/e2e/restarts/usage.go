@@ -25,7 +25,7 @@ type usage struct {
 }
 
 // readUsage looks at the processes of the unit. One that ends meanwhile counts as nothing.
-func readUsage(ctx context.Context) usage {
+func readUsage(ctx context.Context, unit string) usage {
 	group, _ := exec.CommandContext(ctx, "systemctl", "show", "-P", "ControlGroup", unit).Output() // without it there are no processes
 	text, _ := os.ReadFile(filepath.Join("/sys/fs/cgroup", strings.TrimSpace(string(group)), "cgroup.procs"))
 	u := usage{Goroutines: goroutines(ctx)}
