@@ -105,8 +105,25 @@ need_c_compiler() {
   install_packages libc6-dev
 }
 
+# unpack_packages FOLDER PACKAGE…: unpacks packages of Debian's to FOLDER, since installing a server would start it.
+unpack_packages() {
+  local folder=$1 package
+  shift
+  if ! has apt-get; then
+    echo "hint: this needs packages of Debian's, which it does not install: $*" >&2
+    return 1
+  fi
+  echo "Unpacking to $folder, not installing: $*" >&2
+  mkdir -p "$folder"
+  (cd "$folder" && { apt-get download -qq "$@" || { as_root apt-get update -qq && apt-get download -qq "$@"; }; }) >&2 || {
+    echo "hint: that failed; the line was: apt-get download $*" >&2
+    return 1
+  }
+  for package in "$folder"/*.deb; do dpkg -x "$package" "$folder"; done
+}
+
 # unpack_server COMMAND FOLDER PACKAGE…: makes sure that a server program of others is there for tests: the installed one,
-# or one unpacked to FOLDER, since installing it would start it. Prints the program's path.
+# or one unpacked to FOLDER. Prints the program's path.
 unpack_server() {
   local command=$1 folder=$2
   shift 2
@@ -117,14 +134,7 @@ unpack_server() {
       echo "hint: install it; Debian calls the packages: $*" >&2
       return 1
     fi
-    echo "Unpacking to $folder, not installing: $*" >&2
-    mkdir -p "$folder"
-    (cd "$folder" && { apt-get download -qq "$@" || { as_root apt-get update -qq && apt-get download -qq "$@"; }; }) >&2 || {
-      echo "hint: that failed; the line was: apt-get download $*" >&2
-      return 1
-    }
-    local package
-    for package in "$folder"/*.deb; do dpkg -x "$package" "$folder"; done
+    unpack_packages "$folder" "$@"
   fi
   echo "$folder/usr/sbin/$command"
 }

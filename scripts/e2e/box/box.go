@@ -15,7 +15,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"testing"
 	"time"
 )
 
@@ -25,9 +24,20 @@ var script string
 // patience bounds every command that runs inside.
 const patience = 3 * time.Minute
 
+// Test is what a box lives in: a *testing.T, or a program that measures. Fatal ends the goroutine that calls it.
+type Test interface {
+	Helper()
+	Cleanup(work func())
+	TempDir() string
+	Failed() bool
+	Logf(format string, arguments ...any)
+	Fatal(arguments ...any)
+	Fatalf(format string, arguments ...any)
+}
+
 // Box is a booted machine. It ends with its test.
 type Box struct {
-	test   *testing.T
+	test   Test
 	folder string
 	shared []string
 	group  string    // its cgroup
@@ -39,7 +49,7 @@ type Box struct {
 }
 
 // Boot boots a box that ends with the test. Each folder of shared is seen inside at the same path, and can be written.
-func Boot(t *testing.T, shared ...string) *Box {
+func Boot(t Test, shared ...string) *Box {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Fatal("a box is for root: run scripts/test.sh e2e")

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const adminSocket = "/run/cutover/admin.sock"
+
+// usage is what all processes of cutover hold at a moment.
+type usage struct {
+	Processes   int   `json:"processes"`
+	Descriptors int   `json:"descriptors"`
+	Memory      int64 `json:"memory"`     // resident, in bytes
+	Goroutines  int   `json:"goroutines"` // of the process that answers on the admin socket; 0 if none does
+}
+
+// readUsage looks at the processes of the unit. One that ends meanwhile counts as nothing.
+func readUsage(ctx context.Context, unit string) usage {
+	group, _ := exec.CommandContext(ctx, "systemctl", "show", "-P", "ControlGroup", unit).Output() // without it there are no processes
+	text, _ := os.ReadFile(filepath.Join("/sys/fs/cgroup", strings.TrimSpace(string(group)), "cgroup.procs"))
+	u := usage{Goroutines: goroutines(ctx)}
+	for _, pid := range strings.Fields(string(text)) {
+		u.Processes++
+		open, _ := os.ReadDir("/proc/" + pid + "/fd")
+		u.Descriptors += len(open)
+		u.Memory += residentBytes(pid)
+	}
+	return u
+}
+
+func residentBytes(pid string) int64 {
+	text, _ := os.ReadFile("/proc/" + pid + "/statm")
+	fields := strings.Fields(string(text))
+	if len(fields) < 2 {
+		return 0
+	}
+	pages, _ := strconv.ParseInt(fields[1], 10, 64)
+	return pages * int64(os.Getpagesize())
+}
+
+// adminClient speaks to the admin socket, over a new connection each time.
+func adminClient() *http.Client {
+	dialer := &net.Dialer{Timeout: 2 * time.Second}
+	return &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "unix", adminSocket)
+		},
+	}}
+}
+
+func goroutines(ctx context.Context) int {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://admin/metrics", nil)
+	if err != nil {
+		return 0
+	}
+	answer, err := adminClient().Do(request)
+	if err != nil {
+		return 0
+	}
+	defer func() { _ = answer.Body.Close() }() // it was only read
+	var text bytes.Buffer
+	_, _ = text.ReadFrom(answer.Body) // what is missing is not found below
+	for line := range strings.Lines(text.String()) {
+		var n int
+		if _, err := fmt.Sscanf(line, "go_goroutines %d", &n); err == nil {
+			return n
+		}
+	}
+	return 0
+}
+
+// listenDrops is how many connections the kernel has dropped here because nobody accepted them.
+func listenDrops() (int64, error) {
+	text, err := os.ReadFile("/proc/net/netstat")
+	if err != nil {
+		return 0, err
+	}
+	var names []string
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line)
+		if len(fields) == 0 || fields[0] != "TcpExt:" {
+			continue
+		}
+		if names == nil {
+			names = fields
+			continue
+		}
+		return sumOf(names, fields, "ListenOverflows", "ListenDrops"), nil
+	}
+	return 0, fmt.Errorf("/proc/net/netstat has no TcpExt")
+}
+
+func sumOf(names, values []string, wanted ...string) (sum int64) {
+	for i, name := range names {
+		for _, want := range wanted {
+			if name == want && i < len(values) {
+				n, _ := strconv.ParseInt(values[i], 10, 64) // the kernel writes numbers
+				sum += n
+			}
+		}
+	}
+	return sum
+}
+
+// queue watches how long connections wait to be accepted.
+type queue struct {
+	longest time.Duration
+	since   time.Time // when some began to wait; zero: none does
+}
+
+// watch looks every few milliseconds, until ctx ends.
+func (q *queue) watch(ctx context.Context) {
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			q.look(now, waiting())
+		}
+	}
+}
+
+func (q *queue) look(now time.Time, some bool) {
+	switch {
+	case !some:
+		q.since = time.Time{}
+	case q.since.IsZero():
+		q.since = now
+	default:
+		q.longest = max(q.longest, now.Sub(q.since))
+	}
+}
+
+// waiting reports whether connections to ports 80 or 443 wait to be accepted. The kernel lists listeners first, with the
+// length of their queue as what there is to receive.
+func waiting() bool {
+	file, err := os.Open("/proc/net/tcp")
+	if err != nil {
+		return false
+	}
+	defer func() { _ = file.Close() }() // it was only read
+	buffer := make([]byte, 4096)
+	n, _ := file.Read(buffer)
+	return someWait(string(buffer[:n]))
+}
+
+func someWait(table string) bool {
+	const listening = "0A"
+	for line := range strings.Lines(table) {
+		fields := strings.Fields(line)
+		if len(fields) < 5 || fields[3] != listening {
+			continue
+		}
+		_, port, _ := strings.Cut(fields[1], ":")
+		if _, queued, _ := strings.Cut(fields[4], ":"); (port == "0050" || port == "01BB") && strings.Trim(queued, "0") != "" {
+			return true
+		}
+	}
+	return false
+}
