@@ -14,6 +14,9 @@ import (
 	"cutover/systemd/takeover"
 )
 
+// idleDrain is how long a worker that was replaced leaves idle connections to their clients.
+const idleDrain = 30 * time.Second
+
 // drainMargin is how long after the graces of requests and tunnels a worker that was replaced cuts whatever is left.
 const drainMargin = time.Minute
 
@@ -46,7 +49,7 @@ func (w *worker) Prepare(ctx context.Context) error {
 func (w *worker) Pause() {
 	w.log.Info("replaced; finishing what is open")
 	w.pauseAdmin(true)
-	grace := frontend.Grace{Requests: w.config.RequestDrain, Tunnels: w.config.TunnelDrain}
+	grace := frontend.Grace{Idle: idleDrain, Requests: w.config.RequestDrain, Tunnels: w.config.TunnelDrain}
 	w.giveUp(takeover.Paused, grace, max(grace.Requests, grace.Tunnels)+drainMargin)
 }
 

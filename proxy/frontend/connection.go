@@ -21,7 +21,7 @@ type connection struct {
 	framed   *framedConn  // nil but for HTTP/2
 	state    atomic.Int32 // http.ConnState
 	since    atomic.Int64 // it has been in that state; Unix nanoseconds
-	heard    atomic.Bool  // the client has sent something since the connection became new or idle
+	heard    atomic.Int64 // since when the client has sent something, since the connection became new or idle; Unix nanoseconds, 0 for not yet
 	closing  atomic.Bool  // Drain has chosen it to be closed
 	over     atomic.Bool  // nothing more is read from it
 
@@ -47,7 +47,7 @@ func noteState(conn net.Conn, state http.ConnState) {
 	case http.StateNew:
 		return // since it was handed over
 	case http.StateIdle:
-		c.heard.Store(false)
+		c.heard.Store(0)
 	case http.StateClosed:
 		c.registry.remove(c)
 	}
@@ -63,8 +63,8 @@ func (c *connection) Read(b []byte) (int, error) {
 		return 0, io.EOF
 	}
 	n, err := c.Conn.Read(b)
-	if n > 0 && !c.heard.Load() {
-		c.heard.Store(true)
+	if n > 0 && c.heard.Load() == 0 {
+		c.heard.Store(time.Now().UnixNano())
 	}
 	return n, err
 }
@@ -98,7 +98,7 @@ func (c *connection) cut() {
 }
 
 // silent reports whether nothing has come on a new or idle connection, not even into the kernel's buffer.
-func (c *connection) silent() bool { return !c.heard.Load() && !unread(c.Conn) }
+func (c *connection) silent() bool { return c.heard.Load() == 0 && !unread(c.Conn) }
 
 // unread reports whether bytes wait in the kernel.
 func unread(conn net.Conn) bool {
@@ -131,7 +131,7 @@ func (c *plainConn) ReadFrom(r io.Reader) (int64, error) {
 
 // WriteTo is io.WriterTo; on TCP it may splice. It is of use on a hijacked connection only.
 func (c *plainConn) WriteTo(w io.Writer) (int64, error) {
-	c.heard.Store(true)
+	c.heard.Store(time.Now().UnixNano())
 	return io.Copy(w, c.Conn)
 }
 

@@ -86,6 +86,7 @@ type drain struct {
 }
 
 func newDrain(ctx context.Context, s *Server, grace Grace) *drain {
+	grace.Idle = orDefault(grace.Idle, s.options.IdleGrace)
 	d := &drain{server: s, began: time.Now(), grace: grace, ends: map[*connection]time.Time{}}
 	deadline, _ := ctx.Deadline() // zero for none
 	d.parting = grace.parting(d.began, deadline, s.options.PartingGrace)
@@ -102,6 +103,7 @@ func (d *drain) step(now time.Time) {
 	if deadline := d.server.hurry.Swap(nil); deadline != nil {
 		d.parting = d.grace.parting(now, *deadline, d.server.options.PartingGrace)
 		clear(d.ends)
+		d.grace.Idle = min(d.grace.Idle, d.server.options.IdleGrace)
 	}
 	d.warn(open)
 	if d.mayTell(open, now) {

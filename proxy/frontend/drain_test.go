@@ -106,7 +106,7 @@ func TestAStrayLineEndDoesNotHoldTheDrainUp(t *testing.T) {
 // heard counts resting connections that have begun to speak.
 func heard(server *Server) (count int) {
 	for _, c := range server.known.list() {
-		if c.resting() && c.heard.Load() {
+		if c.resting() && c.heard.Load() != 0 {
 			count++
 		}
 	}

@@ -5,6 +5,10 @@ import "time"
 // Grace is how long Drain lets what is under way go on, from its begin. The end of Drain's context comes first if it is
 // earlier. The zero value is for a process that must end soon.
 type Grace struct {
+	// Idle is how long connections on which nothing happens are left to speak once more, see Options.IdleGrace, for which 0
+	// stands. Whoever may wait should give clients more than they think between two requests: to close a connection that a
+	// client is about to use costs it a request (RFC 9112 §9.5).
+	Idle time.Duration
 	// Requests is the time for requests in flight; one that begins later, the last on its connection, has it from its own
 	// begin. 0 means until the context ends.
 	Requests time.Duration

@@ -10,7 +10,7 @@ import (
 // quarter of IdleGrace, one after the other, so that not all clients come back in one moment; those that came to rest
 // since then, each IdleGrace later.
 func (d *drain) closeResting(open []*connection, now time.Time) {
-	grace := d.server.options.IdleGrace
+	grace := d.grace.Idle
 	first := d.began.Add(grace - grace/4)
 	if now.Before(first) {
 		return
@@ -42,13 +42,14 @@ func (d *drain) closeResting(open []*connection, now time.Time) {
 	}
 }
 
-// headGrace is how long after the drain's begin a request's head may still be on its way.
+// headGrace is how long a request's head may be on its way before a connection counts as idle all the same.
 const headGrace = 5 * time.Second
 
 // saysNothing reports whether a resting connection may be closed: nothing has come on it, or what came is no request even
 // after headGrace. Some clients send a stray line end after a body, and it must not hold the drain up to its deadline.
 func (d *drain) saysNothing(c *connection, now time.Time) bool {
-	return c.silent() || now.Sub(d.began) >= headGrace
+	heard := c.heard.Load()
+	return c.silent() || heard != 0 && now.Sub(time.Unix(0, heard)) >= headGrace
 }
 
 // resting reports whether the connection waits for its client, for a request or, over HTTP/2, for the first byte. HTTP/2

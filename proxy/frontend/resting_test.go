@@ -189,3 +189,19 @@ func TestAHandlerThatIgnoresTheEndIsReported(t *testing.T) {
 		time.Sleep(time.Minute) // until the handler has returned
 	})
 }
+
+func TestAWholeGraceGivenToIdleConnectionsIsTheirs(t *testing.T) {
+	site := newSite(t)
+	server := site.serve(t, Options{Handler: newStages(), IdleGrace: time.Millisecond})
+	late := dial(t, site.plain.Addr().String())
+	until(t, "the connection is open", func() bool { return server.Stats().Open == 1 })
+	began := time.Now()
+	result := make(chan error, 1)
+	go func() { result <- server.Drain(t.Context(), Grace{Idle: 2 * time.Second}) }()
+	until(t, "longer than the server's own grace", func() bool { return time.Since(began) > 200*time.Millisecond })
+	late.send("GET / HTTP/1.1\r\nHost: shop.example.com\r\n\r\n")
+	late.answer()
+	if err := <-result; err != nil {
+		t.Error(err)
+	}
+}
