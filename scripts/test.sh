@@ -3,7 +3,7 @@
 # whole on a real systemd in a box of its own. Installs what is missing through the system's package manager, and says so.
 #
 #   scripts/test.sh              everything; what needs root asks sudo for it
-#   scripts/test.sh PART…        some of it: lint unit fuzz bench modules build e2e
+#   scripts/test.sh PART…        some of it: lint unit fuzz bench modules build e2e restarts
 #   FUZZTIME=5m scripts/test.sh  the same with longer fuzzing (20,000 inputs for each target otherwise)
 #   RUN=Deploy scripts/test.sh e2e   only the end-to-end tests of that name
 #
@@ -17,7 +17,7 @@ source scripts/lib/go.sh
 # shellcheck source=scripts/lib/gotest.sh
 source scripts/lib/gotest.sh
 
-parts=(lint unit fuzz bench modules build e2e)
+parts=(lint unit fuzz bench modules build e2e restarts)
 chosen=()
 for argument in "$@"; do
   case $argument in
@@ -126,6 +126,12 @@ module_tests() {
 # short_bench sees to it that everything can be measured; what is measured with so few rules says little.
 short_bench() { scripts/bench/rules.sh 20000; }
 
+# short_restarts sees to it that restarts lose nothing; the long form is scripts/bench/restarts.sh.
+short_restarts() {
+  [[ -s $work/release ]] || release_build
+  RELEASE=$(cat "$work/release") scripts/bench/restarts.sh 10 --rtt 0,30 --strict
+}
+
 # release_build makes the binary that the end-to-end tests install.
 release_build() {
   if (use_release_go); then
@@ -157,6 +163,7 @@ part bench "measurements, in short" short_bench
 part modules "nested modules: ACME against Pebble, the scripts" module_tests
 part build "a release" release_build
 part e2e "end to end on a real systemd" end_to_end
+part restarts "restarts under load, in short" short_restarts
 
 step "the end"
 [[ ! -s $work/notes ]] || cat "$work/notes"

@@ -82,6 +82,7 @@ func (w *worker) serve(stop context.Context, successor *takeover.Successor) erro
 	if err := w.server.Announce(); err != nil {
 		w.log.Warn("the next worker cannot take over from this one: a restart will be a stop and a start", slog.Any("error", err))
 	}
+	w.group.Go(func() error { w.endOldest(); return nil })
 	w.notifier.Ready(w.summary())
 	w.log.Info("ready", slog.String("version", version), slog.Int("hosts", w.store.Load().Counts().Hosts), slog.Duration("after", time.Since(w.started)))
 	return nil
@@ -145,7 +146,6 @@ func (w *worker) commitAfterProbation(successor *takeover.Successor) error {
 	select {
 	case <-timer.C:
 		w.commitPredecessor()
-		w.endOldest()
 	case <-w.base().Done():
 		successor.Abandon()
 	}
@@ -168,21 +168,20 @@ func (w *worker) commitPredecessor() {
 // maxDraining is how many older workers may finish what they have at once.
 const maxDraining = 8
 
-// endOldest ends older workers that are too many.
+// endOldest ends workers that finish what they have, if they are too many.
 func (w *worker) endOldest() {
 	var older []takeover.Worker
 	for _, other := range takeover.Workers(w.base(), w.config.RuntimeDir) {
-		if other.State == takeover.Draining && other.PID != os.Getpid() {
+		if (other.State == takeover.Draining || other.State == takeover.Paused) && other.PID != os.Getpid() {
 			older = append(older, other)
 		}
 	}
-	for len(older) > maxDraining {
+	for ; len(older) > maxDraining; older = older[1:] {
 		w.log.Warn("too many workers finish what they have: the oldest is ended", slog.Int("pid", older[0].PID), slog.Any("held", older[0].Holds))
 		w.metrics.Event("generation", "ended")
 		if err := takeover.End(w.base(), w.config.RuntimeDir, older[0].PID); err != nil {
 			w.log.Warn("it does not end", slog.Any("error", err))
 		}
-		older = older[1:]
 	}
 }
 

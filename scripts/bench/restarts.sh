@@ -5,7 +5,7 @@
 #
 #   scripts/bench/restarts.sh                    100 restarts at 0, 30 and 150 ms: about 40 minutes
 #   scripts/bench/restarts.sh 10 --rtt 0,30      fewer, for CI: some three minutes
-#   scripts/bench/restarts.sh 10 --strict        a bar that is missed is an error
+#   scripts/bench/restarts.sh 10 --strict        a bar that is missed is an error, but for times
 #   scripts/bench/restarts.sh 10 --json FILE     all figures, for programs
 #   scripts/bench/restarts.sh 10 --subject NAME  another program: nginx-reload, nginx-upgrade, haproxy-reload, caddy-restart;
 #                                                it is unpacked to .dev/others, never installed

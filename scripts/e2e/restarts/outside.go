@@ -41,7 +41,7 @@ func runOutside(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	flags.StringVar(&o.others, "others", "", "the folder where another subject's packages were unpacked")
 	name := flags.String("subject", "cutover", "what is measured: cutover, nginx-reload, nginx-upgrade, haproxy-reload or caddy-restart")
 	times := flags.String("rtt", "0,30,150", "round-trip times in milliseconds")
-	flags.BoolVar(&o.strict, "strict", false, "a bar that is missed is an error")
+	flags.BoolVar(&o.strict, "strict", false, "a bar that is missed is an error, but for times: the machine may be shared")
 	raw := flags.String("json", "", "a file for all that was measured")
 	if err := flags.Parse(args); err != nil {
 		return &usageError{err}
