@@ -3,7 +3,7 @@
 # round-trip time, with what failed. Clients of every kind ask throughout; none asks twice. Beside it stands a control
 # without restarts. It needs root, which it asks sudo for, and ports, processes and files of the box only.
 #
-#   scripts/bench/restarts.sh                    100 restarts at 0, 30 and 150 ms: about 40 minutes
+#   scripts/bench/restarts.sh                    100 restarts at 0, 30 and 150 ms: about half an hour
 #   scripts/bench/restarts.sh 10 --rtt 0,30      fewer, for CI: some three minutes
 #   scripts/bench/restarts.sh 10 --strict        a bar that is missed is an error, but for times
 #   scripts/bench/restarts.sh 10 --json FILE     all figures, for programs

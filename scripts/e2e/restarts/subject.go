@@ -59,7 +59,7 @@ func (s *subject) installOther(b *box.Box, others string) {
 		text = strings.NewReplacer("PROGRAM", others+"/"+s.program, "LIBRARIES", others+"/usr/lib/x86_64-linux-gnu", "HOST", loadHost).Replace(text)
 		b.Run("mkdir -p $(dirname " + path + ") && cat >" + path + " <<'END'\n" + text + "END")
 	}
-	b.Run("systemctl daemon-reload && systemctl start " + s.unit)
+	b.Run("mkdir -p /var/lib/caddy && systemctl daemon-reload && { systemctl start " + s.unit + " || { journalctl --no-pager -n 20 -u " + s.unit + "; exit 1; }; }")
 }
 
 const nginxConfig = `user nobody nogroup;
@@ -111,6 +111,7 @@ const haproxyConfig = `global
   maxconn 8192
 defaults
   mode http
+  option http-no-delay
   timeout connect 60s
   timeout client 120s
   timeout server 120s
@@ -136,11 +137,17 @@ const caddyConfig = `{
   admin off
   auto_https off
 }
-http://HOST, https://HOST {
-  tls /etc/other/cert.pem /etc/other/key.pem
+(site) {
   reverse_proxy 127.0.0.1:9001 {
     flush_interval -1
   }
+}
+http://HOST {
+  import site
+}
+https://HOST {
+  tls /etc/other/cert.pem /etc/other/key.pem
+  import site
 }
 `
 

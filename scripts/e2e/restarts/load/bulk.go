@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"io"
 	"net/http"
@@ -49,7 +50,7 @@ func (c *conn1) download() error {
 		return err
 	}
 	l := c.load
-	head := c.head(http.MethodGet, path("/download?bytes=%d&ms=%d", l.Bulk, l.Life.Milliseconds()), 0, "Connection: close\r\n")
+	head := c.head(http.MethodGet, fmt.Sprintf("/download?bytes=%d&ms=%d", l.Bulk, l.Life.Milliseconds()), 0, "Connection: close\r\n")
 	if _, err := io.WriteString(c, head); err != nil {
 		return during("write", c.seen, err)
 	}

@@ -33,11 +33,11 @@ func during(step string, seen int64, err error) error {
 	if err == nil || errors.As(err, new(*fault)) {
 		return err
 	}
-	return &fault{reason: step + ": " + sort(err, seen), seen: seen, err: err}
+	return &fault{reason: step + ": " + sortOf(err, seen), seen: seen, err: err}
 }
 
-// sort says what happened to a connection.
-func sort(err error, seen int64) string {
+// sortOf says what happened to a connection.
+func sortOf(err error, seen int64) string {
 	after := " before any answer"
 	if seen > 0 {
 		after = " in the answer"

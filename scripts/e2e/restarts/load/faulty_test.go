@@ -176,15 +176,15 @@ func TestAServerThatDoesNotAskForTheBodyIsTold(t *testing.T) {
 
 func TestAStallShowsAsLatencySinceTheRequestWasDue(t *testing.T) {
 	const stall = 300 * time.Millisecond
-	var asked1 atomic.Int64
+	var requests atomic.Int64
 	l := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if asked1.Add(1) == 5 {
+		if requests.Add(1) == 5 {
 			<-time.After(stall)
 		}
 		healthy().ServeHTTP(w, r)
 	}))
 	for _, kind := range []string{"h1 new", "h2 16 streams"} {
-		asked1.Store(0)
+		requests.Store(0)
 		if r := run(t, l, kind, asked(kind, 30)); r.Kinds[kind].Slowest < stall {
 			t.Errorf("the slowest of %s took %v", kind, r.Kinds[kind].Slowest)
 		}

@@ -5,6 +5,7 @@ import (
 	"math"
 	"net"
 	"strconv"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/net/http2"
@@ -128,6 +129,34 @@ func TestATwoStepGoAwayThatWaitsLosesNothing(t *testing.T) {
 	r := run(t, l, "h2 16 streams", func(r Report) bool { return r.GoAways >= 4 })
 	if len(r.Failed) > 0 {
 		t.Errorf("it counts %q", r.Failed[0].Detail)
+	}
+}
+
+func TestAConnectionThatIsToldToGoBeforeItIsUsedIsReplaced(t *testing.T) {
+	var connections atomic.Int64
+	l := framed(t, func(p *peer) {
+		if connections.Add(1)%2 == 1 {
+			_ = p.WriteGoAway(math.MaxInt32, http2.ErrCodeNo, nil)
+		}
+		for stream := p.next(); stream != 0; stream = p.next() {
+			p.answer(stream)
+		}
+	})
+	for _, kind := range []string{"h2 one stream", "h2 16 streams"} {
+		if r := run(t, l, kind, asked(kind, 10)); len(r.Failed) > 0 {
+			t.Errorf("it counts %q", r.Failed[0].Detail)
+		}
+	}
+}
+
+func TestAServerThatAlwaysTellsToGoServesNobody(t *testing.T) {
+	l := framed(t, func(p *peer) {
+		_ = p.WriteGoAway(0, http2.ErrCodeNo, nil)
+		p.next()
+	})
+	r := run(t, l, "h2 one stream", asked("h2 one stream", 3))
+	if r.Kinds["h2 one stream"].Failures < 3 {
+		t.Errorf("it met %v", r.Reasons)
 	}
 }
 

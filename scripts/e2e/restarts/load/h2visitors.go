@@ -11,12 +11,9 @@ import (
 // oneStreams open a connection for each request.
 func oneStreams(ctx context.Context, l *Load) {
 	every(ctx, 100*time.Millisecond, func(due time.Time) {
-		conn, err := l.dial2()
-		if err == nil {
-			err = conn.post(l.body(500))
-			conn.close()
-		}
-		l.Record.note("h2 one stream", due, 0, err)
+		v := &visitor2{load: l}
+		l.Record.note("h2 one stream", due, 0, v.post(l.body(500)))
+		v.close()
 	})
 }
 
@@ -43,9 +40,12 @@ type visitor2 struct {
 	earlier []*conn2
 }
 
-// post asks on the current connection; where nothing can be sent, on the next.
+// manyConnections is how often a client tries to get one that takes a request.
+const manyConnections = 20
+
+// post asks on the current connection; where it was told to go before it could send anything, on the next.
 func (v *visitor2) post(body []byte) error {
-	for {
+	for range manyConnections {
 		conn, err := v.connection()
 		if err != nil {
 			return err
@@ -55,6 +55,7 @@ func (v *visitor2) post(body []byte) error {
 		}
 		v.leave(conn)
 	}
+	return wrong("no connection takes a request", 0, "%d were told to go before anything was sent", manyConnections)
 }
 
 func (v *visitor2) connection() (conn *conn2, err error) {

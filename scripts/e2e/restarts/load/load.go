@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"fmt"
 	"math/rand/v2"
 	"net"
 	"sync"
@@ -144,5 +143,3 @@ func (l *Load) body(size int) []byte {
 	l.pattern.Fill(body, rand.Int64N(1<<40))
 	return body
 }
-
-func path(format string, arguments ...any) string { return fmt.Sprintf(format, arguments...) }

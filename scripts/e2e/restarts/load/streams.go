@@ -148,7 +148,7 @@ func (c *conn1) events(kind string) error {
 		return err
 	}
 	count := c.load.messages()
-	head := c.head(http.MethodGet, path("/events?count=%d&ms=%d", count, messageEvery.Milliseconds()), 0, "Accept: text/event-stream\r\n")
+	head := c.head(http.MethodGet, fmt.Sprintf("/events?count=%d&ms=%d", count, messageEvery.Milliseconds()), 0, "Accept: text/event-stream\r\n")
 	if _, err := io.WriteString(c, head); err != nil {
 		return during("write", c.seen, err)
 	}

@@ -3,6 +3,7 @@ package load
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"math/rand/v2"
 	"time"
 )
@@ -31,7 +32,7 @@ func newConnections(ctx context.Context, l *Load) {
 func slowHandlers(ctx context.Context, l *Load) {
 	every(ctx, 250*time.Millisecond, func(due time.Time) {
 		l.once("h1 slow handler", due, l.Slow, l.plain, func(c *conn1) error {
-			_, err := c.post(path("/echo?ms=%d", l.Slow.Milliseconds()), l.body(200), "Connection: close\r\n")
+			_, err := c.post(fmt.Sprintf("/echo?ms=%d", l.Slow.Milliseconds()), l.body(200), "Connection: close\r\n")
 			return err
 		})
 	})
