@@ -21,14 +21,17 @@ import (
 type worker struct {
 	*daemon
 	server    *takeover.Server
-	group     *errgroup.Group // of everything that runs
+	group     *errgroup.Group        // of everything that runs
 	base      func() context.Context // of a context that ends when all of it is to end
-	committed chan struct{}   // closed when a successor has taken over for good
-	ended     chan struct{}   // closed when somebody wants this worker to end now
-	end       sync.Once       // of closing it
-	drains    sync.WaitGroup  // of frontends
+	committed chan struct{}          // closed when a successor has taken over for good
+	ended     chan struct{}          // closed when somebody wants this worker to end now
+	end       sync.Once              // of closing it
+	drains    sync.WaitGroup         // of frontends
+
+	turn sync.Mutex // held while it begins to accept, or stops to
 
 	mu          sync.Mutex
+	leaveAdmin  context.CancelFunc // ends the listener on the admin socket
 	state       takeover.State
 	changed     chan struct{} // closed at the next change of state
 	predecessor *takeover.Successor
@@ -68,13 +71,6 @@ func (w *worker) serve(stop context.Context, successor *takeover.Successor) erro
 	if err := w.probe(stop); err != nil {
 		return err
 	}
-	listener, err := admin.ListenUnix(adminSocket(w.config)) // from here on edits come to this worker, and wait
-	if err != nil {
-		return err
-	}
-	w.goAll(map[string]func(context.Context) error{
-		"admin": func(ctx context.Context) error { return w.serveAdmin(ctx, listener) }, "takeover": w.server.Run,
-	})
 	if err := w.takePlace(stop, successor); err != nil {
 		return err
 	}
@@ -100,10 +96,17 @@ func (w *worker) goAll(components map[string]func(context.Context) error) {
 
 // takePlace accepts connections, and makes sure that nobody else does.
 func (w *worker) takePlace(stop context.Context, successor *takeover.Successor) error {
-	if successor != nil {
-		if err := w.becomeWriter(stop, successor); err != nil {
+	if successor != nil && !w.store.IsWriter() { // else the database had to be changed before it could be loaded
+		if err := successor.Prepare(); err != nil {
 			return err
 		}
+	}
+	if _, err := w.takeAdmin(); err != nil { // from here on edits come to this worker, and wait
+		return err
+	}
+	w.goAll(map[string]func(context.Context) error{"admin": w.serveAdmin, "takeover": w.server.Run})
+	if err := w.becomeWriter(stop); err != nil {
+		return err
 	}
 	for _, acceptor := range w.acceptors {
 		w.group.Go(func() error { return acceptor.Run(w.base()) })
@@ -122,20 +125,36 @@ func (w *worker) takePlace(stop context.Context, successor *takeover.Successor) 
 	return nil
 }
 
-// becomeWriter has the predecessor give up the rules, and takes them.
-func (w *worker) becomeWriter(stop context.Context, successor *takeover.Successor) error {
-	if w.store.IsWriter() { // the database had to be changed before it could be loaded
-		return nil
-	}
-	if err := successor.Prepare(); err != nil {
-		return err
-	}
+// becomeWriter takes the rules, which nobody holds any more.
+func (w *worker) becomeWriter(stop context.Context) error {
 	ctx, cancel := context.WithTimeout(stop, 10*time.Second)
 	defer cancel()
 	if err := w.store.Promote(ctx); err != nil {
 		return fmt.Errorf("rules: %w", err)
 	}
 	return nil
+}
+
+// takeAdmin listens on the admin socket in the place of whoever did. The function that it returns ends this worker's own
+// listener of before, if there is one.
+func (w *worker) takeAdmin() (leaveBefore func(), err error) {
+	listener, err := admin.ListenUnix(adminSocket(w.config))
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(w.base())
+	w.mu.Lock()
+	before := w.leaveAdmin
+	w.leaveAdmin = cancel
+	w.mu.Unlock()
+	w.group.Go(func() error {
+		defer cancel()
+		if err := w.admin.ServeUnix(ctx, listener); err != nil && ctx.Err() == nil {
+			return fmt.Errorf("admin: %w", err)
+		}
+		return nil
+	})
+	return before, nil
 }
 
 // commitAfterProbation lets the predecessor end when this worker has done well for a while.
@@ -236,6 +255,8 @@ func (w *worker) stop() {
 
 // giveUp accepts no more, and begins to finish what is there. What is left after atMost is cut.
 func (w *worker) giveUp(state takeover.State, atMost time.Duration) {
+	w.turn.Lock()
+	defer w.turn.Unlock()
 	w.setState(state)
 	for _, acceptor := range w.acceptors {
 		acceptor.Pause()
@@ -273,9 +294,13 @@ func (w *worker) drain(ctx context.Context, front *frontend.Server) {
 	}
 }
 
+// setState notes what this worker does. There is no way back from draining.
 func (w *worker) setState(state takeover.State) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.state == takeover.Draining {
+		return
+	}
 	w.state = state
 	close(w.changed)
 	w.changed = make(chan struct{})
