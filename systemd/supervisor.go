@@ -11,7 +11,7 @@ import (
 	"os/signal"
 	"strconv"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -32,7 +32,7 @@ type Supervisor struct {
 	Log        *slog.Logger // nil discards
 
 	line  *net.UnixConn
-	ready bool // the worker serves
+	ready atomic.Bool // the worker serves
 }
 
 // ErrWorkerEnded says that the worker has ended though nobody asked it to.
@@ -70,21 +70,16 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	defer func() { _ = s.line.Close() }()
 	ended := make(chan error, 1)
 	go func() { ended <- awaitProcess(worker) }()
-	served := make(chan struct{})
-	go s.relay(served)
-	for {
-		select {
-		case <-s.MakeRoom:
-			return nil // the worker goes on
-		case <-served:
-			s.ready, served = true, nil
-		case err := <-ended:
-			return fmt.Errorf("%w: %w", ErrWorkerEnded, err)
-		case <-aborted:
-			return fmt.Errorf("%w: %w", ErrWorkerHangs, s.abort(worker, ended))
-		case <-ctx.Done():
-			return s.stop(worker, ended)
-		}
+	go s.relay()
+	select {
+	case <-s.MakeRoom:
+		return nil // the worker goes on
+	case err := <-ended:
+		return fmt.Errorf("%w: %w", ErrWorkerEnded, err)
+	case <-aborted:
+		return fmt.Errorf("%w: %w", ErrWorkerHangs, s.abort(worker, ended))
+	case <-ctx.Done():
+		return s.stop(worker, ended)
 	}
 }
 
@@ -124,9 +119,9 @@ func workerEnvironment(own []string, line int) []string {
 	return append(env, lineVariable+"="+strconv.Itoa(line))
 }
 
-// relay passes on to systemd what the worker says, until the line ends. It closes ready when that is that it serves.
-func (s *Supervisor) relay(ready chan struct{}) {
-	var once sync.Once
+// relay passes on to systemd what the worker says, until the line ends. That it serves is noted first: whoever hears of it may
+// stop the service at once.
+func (s *Supervisor) relay() {
 	buffer := make([]byte, 4096)
 	for {
 		n, err := s.line.Read(buffer)
@@ -134,11 +129,11 @@ func (s *Supervisor) relay(ready chan struct{}) {
 			return
 		}
 		state := string(buffer[:n])
+		if strings.HasPrefix(state, daemon.SdNotifyReady) {
+			s.ready.Store(true)
+		}
 		if _, err := daemon.SdNotify(false, state); err != nil {
 			s.log().Warn("systemd could not be notified", slog.Any("error", err))
-		}
-		if strings.HasPrefix(state, daemon.SdNotifyReady) {
-			once.Do(func() { close(ready) })
 		}
 	}
 }
@@ -164,14 +159,14 @@ func (s *Supervisor) stop(worker int, ended <-chan error) error {
 	if _, err := s.line.Write([]byte(stopCommand)); err != nil {
 		_ = syscall.Kill(worker, syscall.SIGTERM) // it ends by itself where this fails
 	}
-	s.signalOthers(worker, syscall.SIGTERM)
+	told := s.signalOthers(worker, syscall.SIGTERM)
 	var tooLate <-chan time.Time
 	if s.StopAtMost > 0 {
 		tooLate = time.After(s.StopAtMost)
 	}
 	again := time.NewTicker(20 * time.Millisecond)
 	defer again.Stop()
-	for ended != nil || s.ready && len(s.others(worker)) > 0 {
+	for ended != nil || s.ready.Load() && len(s.others(worker)) > 0 {
 		select {
 		case err := <-ended:
 			s.log().Debug("the worker has ended", slog.Any("how", err))
@@ -181,21 +176,23 @@ func (s *Supervisor) stop(worker int, ended <-chan error) error {
 			if ended != nil { // else the id may be somebody else's by now
 				_ = syscall.Kill(worker, syscall.SIGKILL)
 			}
-			s.signalOthers(worker, syscall.SIGKILL)
+			_ = s.signalOthers(worker, syscall.SIGKILL)
 		case <-again.C:
+			told = told || s.signalOthers(worker, syscall.SIGTERM) // should it have become ready just now
 		}
 	}
 	return nil
 }
 
-// signalOthers sends a signal to every older worker, if this one has taken over from them.
-func (s *Supervisor) signalOthers(worker int, signal syscall.Signal) {
-	if !s.ready {
-		return
+// signalOthers sends a signal to every older worker, if this one has taken over from them; it reports whether it has.
+func (s *Supervisor) signalOthers(worker int, signal syscall.Signal) bool {
+	if !s.ready.Load() {
+		return false
 	}
 	for _, pid := range s.others(worker) {
 		_ = syscall.Kill(pid, signal) // it may have ended meanwhile
 	}
+	return true
 }
 
 func (s *Supervisor) log() *slog.Logger {

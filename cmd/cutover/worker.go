@@ -287,7 +287,7 @@ func (w *worker) drain(ctx context.Context, front *frontend.Server) {
 	if err := front.Drain(ctx); err != nil {
 		w.log.Warn("connections were cut at the drain deadline", slog.Any("error", err))
 	}
-	if w.handshaker != nil {
+	if w.handshaker != nil && w.front.Load() == front { // else they are another's
 		if err := w.handshaker.Wait(ctx); err != nil {
 			w.log.Warn("handshakes were cut at the drain deadline", slog.Int("pending", w.handshaker.Pending()))
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -18,6 +19,7 @@ import (
 	"cutover/rules/store"
 	"cutover/systemd"
 	"cutover/systemd/takeover"
+	"cutover/tlsbridge"
 )
 
 // settled is a configuration in folders of the test's.
@@ -198,5 +200,33 @@ func predecessor(t *testing.T, c Config, role takeover.Role) *takeover.Successor
 		if !errors.Is(err, takeover.ErrNone) {
 			t.Fatal(err)
 		}
+	}
+}
+
+// New handshakes never end on a busy machine; what drains must not wait for them.
+func TestTheOldFrontendOfAWorkerThatResumesEndsThoughHandshakesGoOn(t *testing.T) {
+	w := startWorker(t, settled(t), nil).serving(t)
+	if err := w.Prepare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.handshaker = &tlsbridge.Handshaker{Config: &tls.Config{GetConfigForClient: tlsbridge.HelloArrived}}
+	before, server := net.Pipe()
+	w.handshaker.Handle(server)
+	w.Pause()
+	w.Resume(t.Context())
+	during, server := net.Pipe()
+	w.handshaker.Handle(server)
+	_ = before.Close()
+	drained := make(chan struct{})
+	go func() { w.drains.Wait(); close(drained) }()
+	select {
+	case <-drained:
+	case <-time.After(4500 * time.Millisecond): // before that handshake is given up
+		t.Error("it still drains")
+	}
+	_ = during.Close()
+	<-drained
+	if err := w.end(t); err != nil {
+		t.Error(err)
 	}
 }
