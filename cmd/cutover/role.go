@@ -78,7 +78,8 @@ func (w *worker) acceptAgain() bool {
 	if w.isDraining() {
 		return false
 	}
-	if w.front.Load().Draining() {
+	if w.givenUp {
+		w.givenUp = false
 		front := w.newFrontend()
 		w.group.Go(func() error { return front.Run(w.base()) })
 		w.front.Store(front)

@@ -28,7 +28,8 @@ type worker struct {
 	end       sync.Once              // of closing it
 	drains    sync.WaitGroup         // of frontends
 
-	turn sync.Mutex // held while it begins to accept, or stops to
+	turn    sync.Mutex // held while it begins to accept, or stops to
+	givenUp bool       // the frontend of the moment drains, or is about to; guarded by turn
 
 	mu          sync.Mutex
 	leaveAdmin  context.CancelFunc // ends the listener on the admin socket
@@ -265,6 +266,7 @@ func (w *worker) giveUp(state takeover.State, atMost time.Duration) {
 	w.mu.Lock()
 	w.cutShort = cancel
 	w.mu.Unlock()
+	w.givenUp = true
 	front := w.front.Load()
 	w.drains.Go(func() {
 		defer cancel()

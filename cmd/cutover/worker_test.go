@@ -203,6 +203,25 @@ func predecessor(t *testing.T, c Config, role takeover.Role) *takeover.Successor
 	}
 }
 
+// Drains begin in a goroutine of their own.
+func TestAWorkerWhoseSuccessorDiesAtOnceServesWithAFrontendThatDoesNotDrain(t *testing.T) {
+	w := startWorker(t, settled(t), nil).serving(t)
+	for range 20 {
+		if err := w.Prepare(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w.Pause()
+		w.Resume(t.Context())
+		w.drains.Wait()
+		if w.front.Load().Draining() || !w.answers(5*time.Second) {
+			t.Fatal("it drains what serves")
+		}
+	}
+	if err := w.end(t); err != nil {
+		t.Error(err)
+	}
+}
+
 // New handshakes never end on a busy machine; what drains must not wait for them.
 func TestTheOldFrontendOfAWorkerThatResumesEndsThoughHandshakesGoOn(t *testing.T) {
 	w := startWorker(t, settled(t), nil).serving(t)
