@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -263,5 +264,35 @@ func TestTheLockSaysWhoIsTheWriter(t *testing.T) {
 	}
 	if names := []bool{a.IsWriter(), b.IsWriter()}; !slices.Equal(names, []bool{true, false}) {
 		t.Errorf("writers: %v", names)
+	}
+}
+
+// Two processes that write the snapshot at once would write into one file.
+func TestAWriterGivesNothingUpWhileItWritesTheSnapshot(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, Options{Dir: dir})
+	pipe := filepath.Join(dir, snapshotFile+".new")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	edits := make([]Edit, 2500) // more than fits into a pipe
+	for i := range edits {
+		edits[i] = Edit{Table: TableRules, Row: map[string]any{"host": fmt.Sprintf("a%d.test", i), "percent": 50}}
+	}
+	if _, err := s.Apply(t.Context(), Author{Name: "tester"}, edits, false); err != nil {
+		t.Fatal(err)
+	}
+	reader, err := os.Open(pipe) // waits until it is being written
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := s.Demote(ctx); !errors.Is(err, ErrBusyWriting) || !s.IsWriter() {
+		t.Errorf("%v; it is the writer: %v", err, s.IsWriter())
+	}
+	_ = reader.Close()
+	if err := s.Demote(soon(t)); err != nil {
+		t.Error(err)
 	}
 }
