@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -115,7 +116,7 @@ func (w *worker) takePlace(stop context.Context, successor *takeover.Successor) 
 	if successor == nil {
 		return nil
 	}
-	if err := successor.Accepting(); err != nil {
+	if err := successor.Accepting(); err != nil && !isGone(successor.Predecessor.PID) {
 		return fmt.Errorf("the worker before this one does not stop accepting: %w", err)
 	}
 	w.mu.Lock()
@@ -124,6 +125,17 @@ func (w *worker) takePlace(stop context.Context, successor *takeover.Successor) 
 	w.group.Go(func() error { return w.commitAfterProbation(successor) })
 	w.log.Info("taken over", slog.Int("from", successor.Predecessor.PID), slog.String("version", successor.Predecessor.Version))
 	return nil
+}
+
+// isGone reports whether a process has ended, or does within a second: what it has been asked for needs no answer then.
+func isGone(pid int) bool {
+	for range 100 {
+		if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+			return true
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return false
 }
 
 // becomeWriter takes the rules, which nobody holds any more.

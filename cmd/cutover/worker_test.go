@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -245,6 +246,30 @@ func TestTheOldFrontendOfAWorkerThatResumesEndsThoughHandshakesGoOn(t *testing.T
 	}
 	_ = during.Close()
 	<-drained
+	if err := w.end(t); err != nil {
+		t.Error(err)
+	}
+}
+
+// dying is a worker that is killed when it is to stop accepting.
+type dying struct{ takeover.Role }
+
+func (dying) Worker() takeover.Worker {
+	return takeover.Worker{PID: 4194305, State: takeover.Serving} // an id above the kernel's highest
+}
+func (dying) Prepare(context.Context) error { return nil }
+func (dying) Pause()                        { runtime.Goexit() } // which closes the connection
+
+func TestASuccessorServesThoughItsPredecessorDiesWhileItGivesWay(t *testing.T) {
+	c := settled(t)
+	if err := startWorker(t, c, nil).serving(t).end(t); err != nil { // makes the database
+		t.Fatal(err)
+	}
+	successor := predecessor(t, c, dying{})
+	w := startWorker(t, c, successor).serving(t)
+	if !w.answers(5 * time.Second) {
+		t.Error("nobody serves")
+	}
 	if err := w.end(t); err != nil {
 		t.Error(err)
 	}
