@@ -129,11 +129,13 @@ func (w *worker) takePlace(stop context.Context, successor *takeover.Successor) 
 
 // isGone reports whether a process has ended, or does within a second: what it has been asked for needs no answer then.
 func isGone(pid int) bool {
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
 	for range 100 {
 		if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
 			return true
 		}
-		time.Sleep(10 * time.Millisecond)
+		<-again.C
 	}
 	return false
 }

@@ -65,7 +65,9 @@ func startWorker(t *testing.T, c Config, successor *takeover.Successor) *atWork 
 // serving waits until the worker has its place.
 func (w *atWork) serving(t *testing.T) *atWork {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); w.Worker().State != takeover.Serving; time.Sleep(time.Millisecond) {
+	again := time.NewTicker(time.Millisecond)
+	defer again.Stop()
+	for deadline := time.Now().Add(20 * time.Second); w.Worker().State != takeover.Serving; <-again.C {
 		if time.Now().After(deadline) {
 			t.Fatal("the worker does not serve")
 		}
