@@ -11,7 +11,7 @@ import (
 	"os/signal"
 	"strconv"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -27,14 +27,19 @@ type Supervisor struct {
 	Arguments []string // the worker's
 	// MakeRoom is closed when the supervisor is to leave its worker alone; see MakeRoom.
 	MakeRoom <-chan struct{}
-	Log      *slog.Logger // nil discards
+	// StopAtMost is when a stop kills what has not ended: KillMode=process leaves that to us. 0 means never.
+	StopAtMost time.Duration
+	Log        *slog.Logger // nil discards
 
 	line  *net.UnixConn
-	ready bool // the worker serves
+	ready atomic.Bool // the worker serves
 }
 
 // ErrWorkerEnded says that the worker has ended though nobody asked it to.
 var ErrWorkerEnded = errors.New("the worker has ended")
+
+// ErrWorkerHangs says that the worker was killed, since systemd's watchdog has not heard of it for too long.
+var ErrWorkerHangs = errors.New("the worker hangs and was killed")
 
 type makeRoomKey struct{}
 
@@ -53,8 +58,11 @@ func MakeRoom(ctx context.Context) <-chan struct{} {
 
 // Run starts the worker and returns when it has ended, or at once when room is to be made. When ctx ends it has the worker
 // stop, and once the worker has been ready, every older one that still finishes what it has. An end of the worker that
-// nobody asked for is ErrWorkerEnded.
+// nobody asked for is ErrWorkerEnded. SIGABRT, by which systemd's watchdog ends this process, is meant for the worker.
 func (s *Supervisor) Run(ctx context.Context) error {
+	aborted := make(chan os.Signal, 1)
+	signal.Notify(aborted, syscall.SIGABRT)
+	defer signal.Stop(aborted)
 	worker, err := s.start()
 	if err != nil {
 		return fmt.Errorf("start the worker: %w", err)
@@ -62,19 +70,16 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	defer func() { _ = s.line.Close() }()
 	ended := make(chan error, 1)
 	go func() { ended <- awaitProcess(worker) }()
-	served := make(chan struct{})
-	go s.relay(served)
-	for {
-		select {
-		case <-s.MakeRoom:
-			return nil // the worker goes on
-		case <-served:
-			s.ready, served = true, nil
-		case err := <-ended:
-			return fmt.Errorf("%w: %w", ErrWorkerEnded, err)
-		case <-ctx.Done():
-			return s.stop(worker, ended)
-		}
+	go s.relay()
+	select {
+	case <-s.MakeRoom:
+		return nil // the worker goes on
+	case err := <-ended:
+		return fmt.Errorf("%w: %w", ErrWorkerEnded, err)
+	case <-aborted:
+		return fmt.Errorf("%w: %w", ErrWorkerHangs, s.abort(worker, ended))
+	case <-ctx.Done():
+		return s.stop(worker, ended)
 	}
 }
 
@@ -114,9 +119,9 @@ func workerEnvironment(own []string, line int) []string {
 	return append(env, lineVariable+"="+strconv.Itoa(line))
 }
 
-// relay passes on to systemd what the worker says, until the line ends. It closes ready when that is that it serves.
-func (s *Supervisor) relay(ready chan struct{}) {
-	var once sync.Once
+// relay passes on to systemd what the worker says, until the line ends. That it serves is noted first: whoever hears of it may
+// stop the service at once.
+func (s *Supervisor) relay() {
 	buffer := make([]byte, 4096)
 	for {
 		n, err := s.line.Read(buffer)
@@ -124,13 +129,28 @@ func (s *Supervisor) relay(ready chan struct{}) {
 			return
 		}
 		state := string(buffer[:n])
-		if _, err := daemon.SdNotify(false, state); err != nil && s.Log != nil {
-			s.Log.Warn("systemd could not be notified", slog.Any("error", err))
-		}
 		if strings.HasPrefix(state, daemon.SdNotifyReady) {
-			once.Do(func() { close(ready) })
+			s.ready.Store(true)
+		}
+		if _, err := daemon.SdNotify(false, state); err != nil {
+			s.log().Warn("systemd could not be notified", slog.Any("error", err))
 		}
 	}
+}
+
+// abortTime is how long a worker that hangs may take to write down where.
+const abortTime = 2 * time.Second
+
+// abort ends a worker that hangs: it would keep its place from any other.
+func (s *Supervisor) abort(worker int, ended <-chan error) error {
+	_ = syscall.Kill(worker, syscall.SIGABRT) // Go prints where every goroutine is
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(abortTime):
+	}
+	_ = syscall.Kill(worker, syscall.SIGKILL)
+	return <-ended
 }
 
 // stop ends the worker, and what older ones still hold. A worker that was never ready has taken nothing over: then the one
@@ -139,20 +159,47 @@ func (s *Supervisor) stop(worker int, ended <-chan error) error {
 	if _, err := s.line.Write([]byte(stopCommand)); err != nil {
 		_ = syscall.Kill(worker, syscall.SIGTERM) // it ends by itself where this fails
 	}
-	if s.ready {
-		for _, pid := range s.others(worker) {
-			_ = syscall.Kill(pid, syscall.SIGTERM) // it may have ended meanwhile
-		}
-	}
-	if err := <-ended; err != nil && s.Log != nil {
-		s.Log.Debug("the worker has ended", slog.Any("how", err))
+	told := s.signalOthers(worker, syscall.SIGTERM)
+	var tooLate <-chan time.Time
+	if s.StopAtMost > 0 {
+		tooLate = time.After(s.StopAtMost)
 	}
 	again := time.NewTicker(20 * time.Millisecond)
 	defer again.Stop()
-	for s.ready && len(s.others(worker)) > 0 { // TimeoutStopSec= bounds it
-		<-again.C
+	for ended != nil || s.ready.Load() && len(s.others(worker)) > 0 {
+		select {
+		case err := <-ended:
+			s.log().Debug("the worker has ended", slog.Any("how", err))
+			ended = nil
+		case <-tooLate:
+			s.log().Error("what does not end is killed", slog.Duration("after", s.StopAtMost))
+			if ended != nil { // else the id may be somebody else's by now
+				_ = syscall.Kill(worker, syscall.SIGKILL)
+			}
+			_ = s.signalOthers(worker, syscall.SIGKILL)
+		case <-again.C:
+			told = told || s.signalOthers(worker, syscall.SIGTERM) // should it have become ready just now
+		}
 	}
 	return nil
+}
+
+// signalOthers sends a signal to every older worker, if this one has taken over from them; it reports whether it has.
+func (s *Supervisor) signalOthers(worker int, signal syscall.Signal) bool {
+	if !s.ready.Load() {
+		return false
+	}
+	for _, pid := range s.others(worker) {
+		_ = syscall.Kill(pid, signal) // it may have ended meanwhile
+	}
+	return true
+}
+
+func (s *Supervisor) log() *slog.Logger {
+	if s.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return s.Log
 }
 
 // others returns the processes of the same service but this one and the worker.

@@ -27,7 +27,7 @@ func superviseOthers() int {
 	if err := os.Setenv(childMode, "work"); err != nil {
 		return 3
 	}
-	s := Supervisor{Program: os.Args[0], Arguments: []string{"worker"}, MakeRoom: MakeRoom(ctx)}
+	s := Supervisor{Program: os.Args[0], Arguments: []string{"worker"}, MakeRoom: MakeRoom(ctx), StopAtMost: 2 * time.Second}
 	if err := s.Run(ctx); err != nil {
 		_, _ = fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -55,9 +55,14 @@ func work() int {
 		close(alone)
 	}()
 	NewNotifier(os.Getenv, line).Ready("served")
+	hangs := make(chan struct{})
 	go func() {
 		<-told
-		os.Exit(0)
+		select {
+		case <-hangs:
+		default:
+			os.Exit(0)
+		}
 	}()
 	for {
 		conn, err := sockets[HTTP][0].Accept()
@@ -69,6 +74,11 @@ func work() int {
 		switch string(asked[:n]) {
 		case "end":
 			return 7
+		case "hang":
+			signal.Ignore(syscall.SIGABRT)
+			close(hangs)
+			_ = conn.Close()
+			select {}
 		case "alone":
 			<-alone
 		}
@@ -208,5 +218,37 @@ func TestTheEndOfAWorkerIsAnErrorThatSaysHowItEnded(t *testing.T) {
 	s.ask(t, "end")
 	if err := s.Wait(); err == nil || !strings.Contains(s.said(), "the worker has ended: exit status 7") {
 		t.Errorf("%v, %q", err, s.said())
+	}
+}
+
+func TestAWorkerThatHangsIsKilledForTheWatchdog(t *testing.T) {
+	s := startSupervisor(t)
+	received(t, s.manager)
+	worker, _ := s.ask(t, "who")
+	s.ask(t, "hang")
+	if err := s.Process.Signal(syscall.SIGABRT); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Wait(); err == nil || !strings.Contains(s.said(), "the worker hangs and was killed: killed by killed") {
+		t.Errorf("%v, %q", err, s.said())
+	}
+	if err := syscall.Kill(worker, 0); !errors.Is(err, syscall.ESRCH) {
+		t.Errorf("the worker is still there: %v", err)
+	}
+}
+
+func TestAStopKillsAWorkerThatHangs(t *testing.T) {
+	s := startSupervisor(t)
+	received(t, s.manager)
+	worker, _ := s.ask(t, "who")
+	s.ask(t, "hang")
+	if err := s.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Wait(); err != nil {
+		t.Errorf("the supervisor: %v, %s", err, s.said())
+	}
+	if err := syscall.Kill(worker, 0); !errors.Is(err, syscall.ESRCH) {
+		t.Errorf("the worker is still there: %v", err)
 	}
 }

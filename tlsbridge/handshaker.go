@@ -5,10 +5,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -28,8 +29,8 @@ type Handshaker struct {
 	Log              *slog.Logger        // nil discards
 	OnResult         func(result string) // is told "ok", "timeout", "refused" or "failed"; may be nil
 
-	wait    sync.WaitGroup
-	pending atomic.Int64
+	mu   sync.Mutex
+	open map[chan struct{}]struct{} // of each handshake under way: it is closed at the end
 }
 
 func orDefault(d, initial time.Duration) time.Duration {
@@ -41,29 +42,46 @@ func orDefault(d, initial time.Duration) time.Duration {
 
 // Handle takes a connection over and returns at once.
 func (h *Handshaker) Handle(c net.Conn) {
-	h.pending.Add(1)
-	h.wait.Go(func() {
-		defer h.pending.Add(-1)
+	done := make(chan struct{})
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.open == nil {
+		h.open = map[chan struct{}]struct{}{}
+	}
+	h.open[done] = struct{}{}
+	go func() {
+		defer h.ended(done)
 		h.handshake(c)
-	})
+	}()
+}
+
+func (h *Handshaker) ended(done chan struct{}) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.open, done)
+	close(done)
 }
 
 // Pending counts the handshakes under way.
-func (h *Handshaker) Pending() int { return int(h.pending.Load()) }
+func (h *Handshaker) Pending() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.open)
+}
 
-// Wait waits for the handshakes under way, until ctx ends.
+// Wait waits for the handshakes under way, until ctx ends. Others may begin meanwhile, and are not waited for.
 func (h *Handshaker) Wait(ctx context.Context) error {
-	done := make(chan struct{})
-	go func() {
-		h.wait.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+	h.mu.Lock()
+	open := slices.Collect(maps.Keys(h.open))
+	h.mu.Unlock()
+	for _, done := range open {
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
+	return nil
 }
 
 // noCertificate is what crypto/tls says, in a text alone, where GetCertificate returns nothing; the client gets the

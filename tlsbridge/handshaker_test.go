@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"net"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -180,4 +181,45 @@ func TestTheLocalCAIsKeptAndItsRootSuffices(t *testing.T) {
 			t.Error("a new CA was made")
 		}
 	}
+}
+
+// A worker that serves again waits for the handshakes of before while new ones begin.
+func TestHandshakesThatBeginWhileOthersAreWaitedForDisturbNobody(t *testing.T) {
+	h := &Handshaker{Config: &tls.Config{GetConfigForClient: HelloArrived}}
+	for range 20_000 {
+		client, server := net.Pipe()
+		h.Handle(server)
+		waited := make(chan error, 1)
+		go func() { waited <- h.Wait(t.Context()) }()
+		_ = client.Close()
+		for h.Pending() > 0 {
+			runtime.Gosched()
+		}
+		client, server = net.Pipe()
+		h.Handle(server)
+		_ = client.Close()
+		if err := <-waited; err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestOnlyHandshakesThatHaveBegunAreWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &Handshaker{Config: &tls.Config{GetConfigForClient: HelloArrived}}
+		first, server := net.Pipe()
+		h.Handle(server)
+		waited := make(chan error, 1)
+		go func() { waited <- h.Wait(t.Context()) }()
+		synctest.Wait()
+		time.Sleep(time.Second)
+		later, server := net.Pipe()
+		h.Handle(server)
+		began := time.Now()
+		_ = first.Close()
+		if err := <-waited; err != nil || time.Since(began) > 0 {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		_ = later.Close()
+	})
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"time"
@@ -36,10 +35,9 @@ func (d *daemon) openAdmin() error {
 	return nil
 }
 
-// serveAdmin answers the API on the unix socket and, where systemd hands one over, on TCP.
-func (d *daemon) serveAdmin(ctx context.Context, unix net.Listener) error {
+// serveAdmin answers the API on TCP, where systemd hands a socket over for it.
+func (d *daemon) serveAdmin(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return d.admin.ServeUnix(ctx, unix) })
 	for _, listener := range d.adminListeners {
 		group.Go(func() error { return d.admin.ServeTCP(ctx, listener) })
 	}

@@ -9,7 +9,8 @@ import (
 	"os"
 	"time"
 
-	"cutover/proxy/admin"
+	"golang.org/x/sys/unix"
+
 	"cutover/proxy/frontend"
 	"cutover/systemd/takeover"
 )
@@ -49,13 +50,20 @@ func (w *worker) Prepare(ctx context.Context) error {
 func (w *worker) Pause() {
 	w.log.Info("replaced; finishing what is open")
 	w.pauseAdmin(true)
-	grace := frontend.Grace{Idle: idleDrain, Requests: w.config.RequestDrain, Tunnels: w.config.TunnelDrain}
-	w.giveUp(takeover.Paused, grace, max(grace.Requests, grace.Tunnels)+drainMargin)
+	if !w.isDraining() { // else a stop has done that
+		grace := frontend.Grace{Idle: idleDrain, Requests: w.config.RequestDrain, Tunnels: w.config.TunnelDrain}
+		w.giveUp(takeover.Paused, grace, max(grace.Requests, grace.Tunnels)+drainMargin)
+	}
 }
 
-// Resume serves again, with a frontend of its own: the one that drains has told its clients to go.
+// Resume serves again: requests at once, edits as soon as the rules are free, which a dying successor may hold for a while.
 func (w *worker) Resume(ctx context.Context) {
-	for err := w.store.Promote(ctx); err != nil; err = w.store.Promote(ctx) { // until then, edits wait and requests do not
+	if !w.acceptAgain() {
+		return
+	}
+	leaveBefore := w.takeAdminBack(ctx)
+	w.log.Warn("serving again: the worker that had taken over is gone")
+	for err := w.store.Promote(ctx); err != nil; err = w.store.Promote(ctx) {
 		w.log.Error("the rules cannot be taken back yet", slog.Any("error", err))
 		select {
 		case <-ctx.Done():
@@ -63,7 +71,20 @@ func (w *worker) Resume(ctx context.Context) {
 		case <-time.After(time.Second):
 		}
 	}
-	if w.front.Load().Draining() {
+	leaveBefore()
+	w.setState(takeover.Serving)
+}
+
+// acceptAgain takes the sockets into service, with a frontend of its own: the one that drains has told its clients to go. It
+// reports false for a worker that stops.
+func (w *worker) acceptAgain() bool {
+	w.turn.Lock()
+	defer w.turn.Unlock()
+	if w.isDraining() {
+		return false
+	}
+	if w.givenUp {
+		w.givenUp = false
 		front := w.newFrontend()
 		w.group.Go(func() error { return front.Run(w.base()) })
 		w.front.Store(front)
@@ -72,16 +93,29 @@ func (w *worker) Resume(ctx context.Context) {
 	for _, acceptor := range w.acceptors {
 		acceptor.Resume()
 	}
-	w.setState(takeover.Serving)
+	return true
+}
+
+// takeAdminBack makes this worker the one that operators and the next worker find, if it is not.
+func (w *worker) takeAdminBack(ctx context.Context) (leaveBefore func()) {
 	if err := w.server.Announce(); err != nil {
 		w.log.Error("the next worker cannot take over from this one", slog.Any("error", err))
 	}
-	if listener, err := admin.ListenUnix(adminSocket(w.config)); err != nil {
-		w.log.Error("the admin socket cannot be taken back", slog.Any("error", err))
-	} else {
-		w.group.Go(func() error { return w.admin.ServeUnix(w.base(), listener) })
+	if listenerOf(ctx, adminSocket(w.config)) == os.Getpid() {
+		return func() {}
 	}
-	w.log.Warn("serving again: the worker that had taken over is gone")
+	leaveBefore, err := w.takeAdmin()
+	if err != nil {
+		w.log.Error("the admin socket cannot be taken back", slog.Any("error", err))
+		return func() {}
+	}
+	return leaveBefore
+}
+
+func (w *worker) isDraining() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.state == takeover.Draining
 }
 
 // Commit is final.
@@ -127,18 +161,36 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// toSocket returns what reaches the process that listens there; nil if nobody does.
+// toSocket returns what reaches the process that listens there; nil if nobody does, or only this process.
 func toSocket(ctx context.Context, path string) http.RoundTripper {
-	dial := func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "unix", path) }
-	conn, err := dial(ctx)
-	if err != nil {
+	if pid := listenerOf(ctx, path); pid == 0 || pid == os.Getpid() {
 		return nil
 	}
-	_ = conn.Close() // it was only tried
 	return &http.Transport{
 		DisableKeepAlives: true,
-		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", path)
+		},
 	}
+}
+
+// listenerOf returns the process that listens on a unix socket; 0 for none.
+func listenerOf(ctx context.Context, path string) (pid int) {
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
+	if err != nil {
+		return 0
+	}
+	defer func() { _ = conn.Close() }() // it was only tried
+	raw, err := conn.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return 0
+	}
+	_ = raw.Control(func(fd uintptr) {
+		if credentials, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			pid = int(credentials.Pid)
+		}
+	})
+	return pid
 }
 
 // pauseAdmin leaves the TCP admin socket to another worker, or takes it back.

@@ -7,11 +7,16 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"cutover/systemd"
 )
+
+// endTime is what a worker needs to end, beside its drain. With the longest drain that the shipped unit allows it is less than
+// TimeoutStopSec=, when systemd kills the supervisor and nobody else.
+const endTime = 4 * time.Second
 
 func newSuperviseCommand(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
@@ -32,7 +37,8 @@ loaded everything and takes over. At a stop it has every worker finish what it h
 				return err
 			}
 			supervisor := systemd.Supervisor{
-				Program: program, Arguments: workerArguments(env), MakeRoom: systemd.MakeRoom(cmd.Context()), Log: newLogger(env.stderr, c),
+				Program: program, Arguments: workerArguments(env), MakeRoom: systemd.MakeRoom(cmd.Context()),
+				StopAtMost: c.DrainTimeout + endTime, Log: newLogger(env.stderr, c),
 			}
 			err = supervisor.Run(cmd.Context())
 			if errors.Is(err, systemd.ErrWorkerEnded) {

@@ -113,9 +113,18 @@ func (d *daemon) openHandler(accessLines io.Writer) error {
 	return nil
 }
 
-// newFrontend returns what serves connections until it is drained, once.
+// newFrontend returns what serves connections until it is drained, once. Handshakes are on their way to it while it is the one
+// of the moment: where another has taken its place it need not wait for them, of which there may always be some.
 func (d *daemon) newFrontend() *frontend.Server {
-	return frontend.New(frontend.Options{Handler: d.certificates.HTTPChallenge(d.handler), Arriving: d.handshakes, Log: d.log})
+	var front *frontend.Server
+	arriving := func() int {
+		if d.front.Load() != front {
+			return 0
+		}
+		return d.handshakes()
+	}
+	front = frontend.New(frontend.Options{Handler: d.certificates.HTTPChallenge(d.handler), Arriving: arriving, Log: d.log})
+	return front
 }
 
 // sink hands connections to the frontend of the moment.

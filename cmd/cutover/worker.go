@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -28,7 +29,11 @@ type worker struct {
 	end       sync.Once              // of closing it
 	drains    sync.WaitGroup         // of frontends
 
+	turn    sync.Mutex // held while it begins to accept, or stops to
+	givenUp bool       // the frontend of the moment drains, or is about to; guarded by turn
+
 	mu          sync.Mutex
+	leaveAdmin  context.CancelFunc // ends the listener on the admin socket
 	state       takeover.State
 	changed     chan struct{} // closed at the next change of state
 	predecessor *takeover.Successor
@@ -68,13 +73,6 @@ func (w *worker) serve(stop context.Context, successor *takeover.Successor) erro
 	if err := w.probe(stop); err != nil {
 		return err
 	}
-	listener, err := admin.ListenUnix(adminSocket(w.config)) // from here on edits come to this worker, and wait
-	if err != nil {
-		return err
-	}
-	w.goAll(map[string]func(context.Context) error{
-		"admin": func(ctx context.Context) error { return w.serveAdmin(ctx, listener) }, "takeover": w.server.Run,
-	})
 	if err := w.takePlace(stop, successor); err != nil {
 		return err
 	}
@@ -101,10 +99,17 @@ func (w *worker) goAll(components map[string]func(context.Context) error) {
 
 // takePlace accepts connections, and makes sure that nobody else does.
 func (w *worker) takePlace(stop context.Context, successor *takeover.Successor) error {
-	if successor != nil {
-		if err := w.becomeWriter(stop, successor); err != nil {
+	if successor != nil && !w.store.IsWriter() { // else the database had to be changed before it could be loaded
+		if err := successor.Prepare(); err != nil {
 			return err
 		}
+	}
+	if _, err := w.takeAdmin(); err != nil { // from here on edits come to this worker, and wait
+		return err
+	}
+	w.goAll(map[string]func(context.Context) error{"admin": w.serveAdmin, "takeover": w.server.Run})
+	if err := w.becomeWriter(stop); err != nil {
+		return err
 	}
 	for _, acceptor := range w.acceptors {
 		w.group.Go(func() error { return acceptor.Run(w.base()) })
@@ -112,7 +117,7 @@ func (w *worker) takePlace(stop context.Context, successor *takeover.Successor) 
 	if successor == nil {
 		return nil
 	}
-	if err := successor.Accepting(); err != nil {
+	if err := successor.Accepting(); err != nil && !isGone(successor.Predecessor.PID) {
 		return fmt.Errorf("the worker before this one does not stop accepting: %w", err)
 	}
 	w.mu.Lock()
@@ -123,20 +128,49 @@ func (w *worker) takePlace(stop context.Context, successor *takeover.Successor) 
 	return nil
 }
 
-// becomeWriter has the predecessor give up the rules, and takes them.
-func (w *worker) becomeWriter(stop context.Context, successor *takeover.Successor) error {
-	if w.store.IsWriter() { // the database had to be changed before it could be loaded
-		return nil
+// isGone reports whether a process has ended, or does within a second: what it has been asked for needs no answer then.
+func isGone(pid int) bool {
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for range 100 {
+		if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+			return true
+		}
+		<-again.C
 	}
-	if err := successor.Prepare(); err != nil {
-		return err
-	}
+	return false
+}
+
+// becomeWriter takes the rules, which nobody holds any more.
+func (w *worker) becomeWriter(stop context.Context) error {
 	ctx, cancel := context.WithTimeout(stop, 10*time.Second)
 	defer cancel()
 	if err := w.store.Promote(ctx); err != nil {
 		return fmt.Errorf("rules: %w", err)
 	}
 	return nil
+}
+
+// takeAdmin listens on the admin socket in the place of whoever did. The function that it returns ends this worker's own
+// listener of before, if there is one.
+func (w *worker) takeAdmin() (leaveBefore func(), err error) {
+	listener, err := admin.ListenUnix(adminSocket(w.config))
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(w.base())
+	w.mu.Lock()
+	before := w.leaveAdmin
+	w.leaveAdmin = cancel
+	w.mu.Unlock()
+	w.group.Go(func() error {
+		defer cancel()
+		if err := w.admin.ServeUnix(ctx, listener); err != nil && ctx.Err() == nil {
+			return fmt.Errorf("admin: %w", err)
+		}
+		return nil
+	})
+	return before, nil
 }
 
 // commitAfterProbation lets the predecessor end when this worker has done well for a while.
@@ -192,6 +226,8 @@ func (w *worker) await(stop context.Context) {
 	case <-w.base().Done(): // a component failed
 	case <-w.ended:
 	case <-w.committed:
+	}
+	if w.hasGivenUp() {
 		w.awaitDrain(stop)
 		return
 	}
@@ -202,6 +238,16 @@ func (w *worker) await(stop context.Context) {
 		w.commitPredecessor() // a stop is meant for both
 	}
 	w.stop()
+}
+
+// hasGivenUp reports whether a successor accepts in this worker's place. From then on it does not resume.
+func (w *worker) hasGivenUp() bool {
+	w.turn.Lock()
+	defer w.turn.Unlock()
+	if w.givenUp {
+		w.setState(takeover.Draining)
+	}
+	return w.givenUp
 }
 
 // awaitDrain waits until a worker that was replaced has finished what it had.
@@ -237,6 +283,8 @@ func (w *worker) stop() {
 
 // giveUp accepts no more, and begins to finish what is there. What is left after atMost is cut.
 func (w *worker) giveUp(state takeover.State, grace frontend.Grace, atMost time.Duration) {
+	w.turn.Lock()
+	defer w.turn.Unlock()
 	w.setState(state)
 	for _, acceptor := range w.acceptors {
 		acceptor.Pause()
@@ -245,6 +293,7 @@ func (w *worker) giveUp(state takeover.State, grace frontend.Grace, atMost time.
 	w.mu.Lock()
 	w.cutShort = cancel
 	w.mu.Unlock()
+	w.givenUp = true
 	front := w.front.Load()
 	w.drains.Go(func() {
 		defer cancel()
@@ -267,16 +316,20 @@ func (w *worker) drain(ctx context.Context, front *frontend.Server, grace fronte
 	if err := front.Drain(ctx, grace); err != nil {
 		w.log.Warn("connections were cut at the drain deadline", slog.Any("error", err))
 	}
-	if w.handshaker != nil {
+	if w.handshaker != nil && w.front.Load() == front { // else they are another's
 		if err := w.handshaker.Wait(ctx); err != nil {
 			w.log.Warn("handshakes were cut at the drain deadline", slog.Int("pending", w.handshaker.Pending()))
 		}
 	}
 }
 
+// setState notes what this worker does. There is no way back from draining.
 func (w *worker) setState(state takeover.State) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.state == takeover.Draining {
+		return
+	}
 	w.state = state
 	close(w.changed)
 	w.changed = make(chan struct{})

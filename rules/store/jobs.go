@@ -44,7 +44,7 @@ func (o *owner) startJob() {
 		o.verify, o.verified = false, now
 		o.run(func(ctx context.Context) jobDone { return o.compare(ctx, from) })
 	case o.writer.Load() && o.snapshotDue(now, from.view):
-		o.dirty = time.Time{}
+		o.dirty, o.saving = time.Time{}, true
 		o.run(func(context.Context) jobDone { return o.save(from) })
 	}
 }
@@ -102,7 +102,7 @@ func (s *Store) save(from loaded) jobDone {
 // jobEnded puts what a job found in force, with what has changed meanwhile.
 func (o *owner) jobEnded(ctx context.Context, done jobDone) {
 	o.stopJob()
-	o.stopJob = nil
+	o.stopJob, o.saving = nil, false
 	switch {
 	case done.err != nil:
 		o.jobFailed(done)

@@ -61,6 +61,8 @@ type owner struct {
 
 	leftCheckpoints bool // to an import
 
+	saving bool // the job that runs writes the snapshot
+
 	jobs     chan jobDone       // what a job found
 	stopJob  context.CancelFunc // of the job that runs; nil without one
 	verify   bool               // the tables have to be compared with what serves

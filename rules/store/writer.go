@@ -17,7 +17,7 @@ var ErrNotWriter = errors.New("another process holds the rules now")
 var ErrNeedsWriter = errors.New("the database has to be brought up to date before it can be read")
 
 // ErrBusyWriting says that the writer cannot give its place up, since it is in the middle of something long.
-var ErrBusyWriting = errors.New("an import or the taking back of one is under way")
+var ErrBusyWriting = errors.New("an import, the taking back of one, or a snapshot is under way")
 
 // roleChange asks the owner to become the writer or a follower.
 type roleChange struct {
@@ -37,8 +37,8 @@ func (s *Store) Promote(ctx context.Context) error {
 }
 
 // Demote makes the writer a follower, whose place another process can take. What has been acknowledged is on disk; edits that
-// wait are told ErrNotWriter. An import comes to its end first; ErrBusyWriting says that ctx ended before that, and that the
-// Store is the writer still. Run must be under way.
+// wait are told ErrNotWriter. An import and a snapshot come to their end first; ErrBusyWriting says that ctx ended before
+// that, and that the Store is the writer still. Run must be under way.
 func (s *Store) Demote(ctx context.Context) error {
 	s.leaving.Store(true)
 	defer s.leaving.Store(false)
@@ -79,12 +79,14 @@ func (o *owner) changeRole(ctx context.Context, change roleChange) {
 
 // promote takes the lock, brings the database up to date and reads what is new in it.
 func (o *owner) promote(ctx context.Context) error {
-	if o.conn == nil {
-		return errNoDatabase
-	}
 	lock, err := takeLock(o.options.Dir)
 	if err != nil {
 		return err
+	}
+	if o.conn == nil { // as at a start: the last good rules serve, and the next upkeep tries to open it again
+		o.lock = lock
+		o.writer.Store(true)
+		return nil
 	}
 	if err = o.takeUpWriting(ctx); err != nil {
 		_, stopped := o.conn.ExecContext(ctx, followPragmas)
@@ -121,7 +123,7 @@ const followPragmas = "PRAGMA query_only=ON; PRAGMA wal_autocheckpoint=0"
 
 // demote gives the place of the writer up.
 func (o *owner) demote(ctx context.Context) error {
-	if o.importing.Load() || o.importEnded.Load() || !o.holding().none() {
+	if o.importing.Load() || o.importEnded.Load() || !o.holding().none() || o.saving { // the next writer writes to the same file
 		return ErrBusyWriting
 	}
 	if o.conn != nil {

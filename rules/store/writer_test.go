@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -264,4 +265,66 @@ func TestTheLockSaysWhoIsTheWriter(t *testing.T) {
 	if names := []bool{a.IsWriter(), b.IsWriter()}; !slices.Equal(names, []bool{true, false}) {
 		t.Errorf("writers: %v", names)
 	}
+}
+
+// Two processes that write the snapshot at once would write into one file.
+func TestAWriterGivesNothingUpWhileItWritesTheSnapshot(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, Options{Dir: dir})
+	pipe := filepath.Join(dir, snapshotFile+".new")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	edits := make([]Edit, 2500) // more than fits into a pipe
+	for i := range edits {
+		edits[i] = Edit{Table: TableRules, Row: map[string]any{"host": fmt.Sprintf("a%d.test", i), "percent": 50}}
+	}
+	if _, err := s.Apply(t.Context(), Author{Name: "tester"}, edits, false); err != nil {
+		t.Fatal(err)
+	}
+	reader, err := os.Open(pipe) // waits until it is being written
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	if err := s.Demote(ctx); !errors.Is(err, ErrBusyWriting) || !s.IsWriter() {
+		t.Errorf("%v; it is the writer: %v", err, s.IsWriter())
+	}
+	_ = reader.Close()
+	if err := s.Demote(soon(t)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAProcessThatCannotReadTheDatabaseTakesThePlaceAllTheSame(t *testing.T) {
+	dir := t.TempDir()
+	before, err := Open(t.Context(), Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- before.Run(ctx) }()
+	set(t, before, map[string]any{"host": "a.test", "percent": 100})
+	cancel() // writes the snapshot
+	if err := errors.Join(<-ended, before.Close()); err != nil {
+		t.Fatal(err)
+	}
+	good, err := os.ReadFile(filepath.Join(dir, File))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, File), make([]byte, len(good)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f := follower(t, dir)
+	if err := f.Promote(soon(t)); err != nil || !f.IsWriter() || version(f, "a.test") != rules.V2 {
+		t.Fatalf("%v, and the last good rules serve: %v", err, version(f, "a.test"))
+	}
+	if err := os.WriteFile(filepath.Join(dir, File), good, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the database is well again", func() bool { return f.Health().Problem == "" })
+	set(t, f, map[string]any{"host": "b.test", "percent": 100})
 }

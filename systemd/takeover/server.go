@@ -36,15 +36,19 @@ type Server struct {
 	Role Role
 	Log  *slog.Logger // nil discards
 
-	mu    sync.Mutex
-	taken bool // a successor is at it
+	mu        sync.Mutex
+	successor *net.UnixConn // which is at it; nil for none
+	prepares  bool          // it does not load any more: it has begun to take over
 }
 
 const (
 	helloTime = 10 * time.Second // for the first message of a connection
 	// PrepareTime is how long a successor waits for the writer's place: an import may have to come to its end.
 	PrepareTime = 60 * time.Second
-	stepTime    = 20 * time.Second // for any other step
+	// loadTime is how long a successor that holds the writer's place may take to accept: it may have to change the database
+	// and load it first. It is what TimeoutStartSec= gives it; that it has died shows at once.
+	loadTime = 2 * time.Minute
+	stepTime = 20 * time.Second // for any other step
 )
 
 // Run listens until ctx ends. The socket is made known to successors by Announce.
@@ -138,7 +142,7 @@ func (s *Server) converse(ctx context.Context, conn *net.UnixConn) error {
 // takenReason is a refusal that passes by itself, be it that the other is done or that it is dead.
 const takenReason = "another worker is taking over already"
 
-func refuse(conn *net.UnixConn, reason string) error {
+func refuse(conn net.Conn, reason string) error {
 	return send(conn, message{Type: typeRefused, Reason: reason})
 }
 
@@ -147,10 +151,10 @@ func (s *Server) handOver(ctx context.Context, conn *net.UnixConn, hello message
 	if hello.Protocol != Protocol || hello.Worker == nil {
 		return refuse(conn, fmt.Sprintf("this worker knows version %d of the takeover, not %d", Protocol, hello.Protocol))
 	}
-	if !s.take() {
+	if !s.take(conn) {
 		return refuse(conn, takenReason)
 	}
-	defer s.untake()
+	defer s.untake(conn)
 	worker := s.Role.Worker()
 	if worker.State != Serving {
 		return refuse(conn, "this worker is "+string(worker.State)+", it does not serve")
@@ -162,12 +166,15 @@ func (s *Server) handOver(ctx context.Context, conn *net.UnixConn, hello message
 	if _, err := expect(conn, typePrepare); err != nil {
 		return nil // it has died while loading, or thought better of it: nothing has happened
 	}
+	if !s.begin(conn) {
+		return refuse(conn, "a later worker takes over in its place")
+	}
 	s.log().Info("a successor takes over", slog.String("version", hello.Worker.Version), slog.Int("pid", hello.Worker.PID))
 	return s.giveWay(ctx, conn)
 }
 
 // giveWay does what the successor asks for, and takes all of it back should that die before it commits.
-func (s *Server) giveWay(ctx context.Context, conn *net.UnixConn) error {
+func (s *Server) giveWay(ctx context.Context, conn net.Conn) error {
 	preparing, cancel := context.WithTimeout(ctx, PrepareTime-stepTime/4)
 	err := s.Role.Prepare(preparing)
 	cancel()
@@ -177,6 +184,7 @@ func (s *Server) giveWay(ctx context.Context, conn *net.UnixConn) error {
 	if err := s.untilCommit(conn); err != nil {
 		if ctx.Err() == nil {
 			s.log().Warn("the successor is gone; this worker serves again", slog.Any("error", err))
+			_ = conn.Close() // should it be there after all
 			s.Role.Resume(ctx)
 		}
 		return nil
@@ -185,8 +193,8 @@ func (s *Server) giveWay(ctx context.Context, conn *net.UnixConn) error {
 	return nil
 }
 
-func (s *Server) untilCommit(conn *net.UnixConn) error {
-	_ = conn.SetDeadline(time.Now().Add(stepTime))
+func (s *Server) untilCommit(conn net.Conn) error {
+	_ = conn.SetDeadline(time.Now().Add(loadTime))
 	if err := send(conn, message{Type: typePrepared}); err != nil {
 		return err
 	}
@@ -194,6 +202,7 @@ func (s *Server) untilCommit(conn *net.UnixConn) error {
 		return err
 	}
 	s.Role.Pause()
+	_ = conn.SetDeadline(time.Now().Add(stepTime))
 	if err := send(conn, message{Type: typePaused}); err != nil {
 		return err
 	}
@@ -202,20 +211,37 @@ func (s *Server) untilCommit(conn *net.UnixConn) error {
 	return err
 }
 
-func (s *Server) take() bool {
+// take lets a successor in. One that loads still is put aside: nobody waits for it any more, and it may hang.
+func (s *Server) take(conn *net.UnixConn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.taken {
+	if s.successor != nil && s.prepares {
 		return false
 	}
-	s.taken = true
+	if s.successor != nil {
+		_ = s.successor.Close() // it has asked for nothing yet
+	}
+	s.successor = conn
 	return true
 }
 
-func (s *Server) untake() {
+// begin reports false for a successor that was put aside.
+func (s *Server) begin(conn *net.UnixConn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.taken = false
+	if s.successor != conn {
+		return false
+	}
+	s.prepares = true
+	return true
+}
+
+func (s *Server) untake(conn *net.UnixConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.successor == conn {
+		s.successor, s.prepares = nil, false
+	}
 }
 
 func (s *Server) log() *slog.Logger {
@@ -226,7 +252,7 @@ func (s *Server) log() *slog.Logger {
 }
 
 // expect receives a message of a type. What was refused is a *RefusedError.
-func expect(conn *net.UnixConn, kind string) (message, error) {
+func expect(conn net.Conn, kind string) (message, error) {
 	m, err := receive(conn)
 	switch {
 	case err != nil:

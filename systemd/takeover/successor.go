@@ -35,8 +35,13 @@ const againTime = 3 * time.Second
 func Find(ctx context.Context, dir string, self Worker) (*Successor, error) {
 	ctx, cancel := context.WithTimeout(ctx, againTime)
 	defer cancel()
+	var last error
 	for {
 		s, err := greet(ctx, filepath.Join(dir, currentName), self)
+		if ctx.Err() != nil && last != nil && err != nil {
+			return nil, last // of the time that has run out nobody learns anything
+		}
+		last = err
 		switch {
 		case err == nil:
 			return s, nil
@@ -59,9 +64,9 @@ func passes(err error) bool {
 	return errors.As(err, &refused) && refused.Reason == takenReason
 }
 
+// isNobody reports whether nobody listens; a time that has run out does not say so.
 func isNobody(err error) bool {
-	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "dial"
+	return errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED)
 }
 
 // somebodyPaused reports whether a worker is there that would take back what it has handed over.

@@ -2,6 +2,7 @@ package takeover
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -96,12 +98,45 @@ func TestANewSuccessorWaitsForOneThatIsAboutToServeAgain(t *testing.T) {
 	}
 }
 
+// A restart during a start is meant for the newest release; the one before may hang, and nobody ends it.
+func TestASuccessorThatStillLoadsIsPutAsideByAnother(t *testing.T) {
+	dir, old := t.TempDir(), newRole()
+	serve(t, dir, old)
+	hangs := find(t, dir)
+	must(t, find(t, dir).Prepare())
+	if err := hangs.Prepare(); err == nil {
+		t.Error("both take over")
+	}
+	old.expect(t, "prepare")
+}
+
 func TestOnlyOneTakesOverAtATime(t *testing.T) {
 	dir, old := t.TempDir(), newRole()
 	serve(t, dir, old)
-	find(t, dir)
+	must(t, find(t, dir).Prepare())
 	_, err := Find(t.Context(), dir, Worker{})
 	refusedWith(t, err, "another worker is taking over already")
+}
+
+// It may have to change the database, and to load all of it, before it accepts.
+func TestASuccessorMayLoadBetweenPreparingAndAccepting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		old := newRole()
+		ours, theirs := net.Pipe()
+		ended := make(chan error, 1)
+		go func() { ended <- (&Server{Role: old}).giveWay(t.Context(), theirs) }()
+		if _, err := expect(ours, typePrepared); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(110 * time.Second) // of the 120 that the unit gives it
+		must(t, send(ours, message{Type: typeAccepting}))
+		if _, err := expect(ours, typePaused); err != nil {
+			t.Fatal(err)
+		}
+		must(t, send(ours, message{Type: typeCommit}))
+		must(t, <-ended)
+		old.expect(t, "prepare", "pause", "commit")
+	})
 }
 
 func TestAPredecessorThatCannotGiveWayServesOn(t *testing.T) {
@@ -222,4 +257,14 @@ func FuzzWhatComesIsAMessageOrAnError(f *testing.F) {
 			t.Error(err)
 		}
 	})
+}
+
+func TestATimeThatHasRunOutDoesNotSayThatNobodyServes(t *testing.T) {
+	dir := t.TempDir()
+	serve(t, dir, newRole())
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Find(ctx, dir, Worker{}); err == nil || errors.Is(err, ErrNone) {
+		t.Errorf("got %v", err)
+	}
 }

@@ -232,3 +232,29 @@ func TestASymlinkThatIsSwappedWhileAReleaseStartsMakesNoMixture(t *testing.T) {
 		"[ $(readlink /proc/$(systemctl show -P MainPID cutover.service)/exe) = $(readlink /proc/$(cutover status -o json | jq .pid)/exe) ] || exit 1; done; wait")
 	m.expectServing("v1")
 }
+
+func TestAWorkerThatHangsIsReplacedByTheWatchdog(t *testing.T) {
+	m := withProbation(t, "1s")
+	m.Run("mkdir -p /etc/systemd/system/cutover.service.d && printf '[Service]\nWatchdogSec=2\n' >/etc/systemd/system/cutover.service.d/watchdog.conf && systemctl daemon-reload && systemctl restart cutover.service")
+	m.Eventually(30*time.Second, "two processes", func() bool { return m.processes() == "2" })
+	worker := m.workerPID()
+	m.Run("kill -STOP " + worker)
+	m.Eventually(20*time.Second, "next worker", func() bool {
+		pid, err := m.Try("timeout 3 /opt/cutover/cutover status -o json | jq -e .pid")
+		return err == nil && pid != worker
+	})
+	m.expectServing("v1")
+	m.Eventually(30*time.Second, "two processes again", func() bool { return m.processes() == "2" })
+}
+
+func TestAStopEndsAWorkerThatHangs(t *testing.T) {
+	m := withProbation(t, "1s")
+	m.Eventually(30*time.Second, "two processes", func() bool { return m.processes() == "2" })
+	m.Run("kill -STOP " + m.workerPID())
+	m.Run("systemctl stop cutover.service")
+	if got := m.processes(); got != "0" {
+		t.Errorf("%s processes are left: %s", got, m.Run("ps -u cutover -o pid,stat,args"))
+	}
+	m.Run("systemctl start cutover.service")
+	m.expectServing("v1")
+}
