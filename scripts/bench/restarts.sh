@@ -7,7 +7,7 @@
 #   scripts/bench/restarts.sh 10 --rtt 0,30      fewer, for CI: some three minutes
 #   scripts/bench/restarts.sh 10 --strict        a bar that is missed is an error, but for times
 #   scripts/bench/restarts.sh 10 --json FILE     all figures, for programs
-#   scripts/bench/restarts.sh 10 --subject NAME  another program: nginx-reload, nginx-upgrade, haproxy-reload, caddy-restart;
+#   scripts/bench/restarts.sh 10 --subject NAME  another program: nginx-reload, haproxy-reload, caddy-restart;
 #                                                it is unpacked to .dev/others, never installed
 #
 # RELEASE may name the build to measure; otherwise one is made. The exit status says whether everything could be measured,
@@ -39,7 +39,7 @@ may_be_root || { echo "restarts: a box needs root, and sudo is not there or asks
 others=$PWD/.dev/others
 case $subject in
   cutover) options+=(--release "$(realpath "${RELEASE:-$(scripts/build.sh --dev)}")" --scripts "$PWD/scripts") ;;
-  nginx-reload | nginx-upgrade) packages=(nginx nginx-common) ;;
+  nginx-reload) packages=(nginx nginx-common) ;;
   haproxy-reload) packages=(haproxy liblua5.3-0 libopentracing-c-wrapper0 libopentracing1) ;;
   caddy-restart) packages=(caddy) ;;
   *) fail "there is no subject ${subject:-without a name}" ;;

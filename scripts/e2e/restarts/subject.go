@@ -32,7 +32,6 @@ func subjects() []subject {
 	return []subject{
 		{name: "cutover", unit: "cutover.service", replace: "systemctl restart cutover.service", root: "/var/lib/cutover/certs/local/root.pem"},
 		{name: "nginx-reload", unit: "nginx.service", replace: "systemctl reload nginx.service", root: otherRoot, program: "usr/sbin/nginx", files: nginx},
-		{name: "nginx-upgrade", unit: "nginx.service", replace: nginxUpgrade, root: otherRoot, program: "usr/sbin/nginx", files: nginx},
 		{name: "haproxy-reload", unit: "haproxy.service", replace: "systemctl reload haproxy.service", root: otherRoot, program: "usr/sbin/haproxy", files: haproxy},
 		{name: "caddy-restart", unit: "caddy.service", replace: "systemctl restart caddy.service", root: otherRoot, program: "usr/bin/caddy", files: caddy},
 	}
@@ -100,11 +99,6 @@ ExecStart=PROGRAM -c /etc/other/nginx.conf
 ExecReload=/bin/sh -c 'kill -HUP $(cat /run/nginx.pid)'
 KillMode=mixed
 `
-
-// nginxUpgrade is the order of nginx's manual: a new master and its workers, then the old ones end.
-const nginxUpgrade = `old=$(cat /run/nginx.pid); kill -USR2 $old
-for i in $(seq 100); do [ -s /run/nginx.pid.oldbin ] && [ -s /run/nginx.pid ] && break; sleep 0.05; done
-sleep 0.5; kill -WINCH $old; sleep 0.5; kill -QUIT $old`
 
 const haproxyConfig = `global
   stats socket /run/haproxy.sock mode 600 level admin expose-fd listeners

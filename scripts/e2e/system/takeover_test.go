@@ -41,16 +41,16 @@ func TestRestartsUnderLoadLoseNothingAndLeaveNobodyBehind(t *testing.T) {
 			m.Run("systemctl restart cutover.service")
 		}
 	}).expectNoFailure(t)
-	m.Eventually(30*time.Second, "end of every older worker", func() bool { return m.older() == "0" && m.processes() == "2" })
+	m.Eventually(time.Minute, "end of every older worker", func() bool { return m.older() == "0" && m.processes() == "2" })
 	m.expectServing("v1")
 	m.expectSocketsActive()
 }
 
 func TestAnIdleMachineIsLeftByTheOldWorkerWithoutAnyRequest(t *testing.T) {
 	m := withProbation(t, "1s")
-	m.Eventually(30*time.Second, "two processes", func() bool { return m.processes() == "2" })
+	m.Eventually(time.Minute, "two processes", func() bool { return m.processes() == "2" })
 	m.Run("systemctl restart cutover.service")
-	m.Eventually(30*time.Second, "two processes again", func() bool { return m.processes() == "2" })
+	m.Eventually(time.Minute, "two processes again", func() bool { return m.processes() == "2" })
 	flags := m.Run("for f in /proc/" + m.workerPID() + "/fd/*; do [ ${f##*/} -gt 2 ] || continue; case $(readlink $f) in socket:*) grep -h flags /proc/" + m.workerPID() + "/fdinfo/${f##*/};; esac; done | sort -u")
 	for line := range strings.Lines(flags) {
 		var bits int
@@ -101,7 +101,7 @@ func TestAKilledSupervisorCostsNoRequest(t *testing.T) {
 			return err == nil && pid != worker
 		})
 	}).expectNoFailure(t)
-	m.Eventually(30*time.Second, "end of the one before", func() bool { return m.processes() == "2" })
+	m.Eventually(time.Minute, "end of the one before", func() bool { return m.processes() == "2" })
 }
 
 func TestSupervisorAndWorkerKilledTogetherComeBack(t *testing.T) {
@@ -139,7 +139,7 @@ func TestAWorkerThatHangsWhileItStartsChangesNothing(t *testing.T) {
 		}
 	}).expectNoFailure(t)
 	m.Run("rm /etc/systemd/system/cutover.service.d/hang.conf && systemctl daemon-reload && systemctl reset-failed cutover.service; systemctl restart cutover.service")
-	m.Eventually(30*time.Second, "two processes", func() bool { return m.processes() == "2" })
+	m.Eventually(time.Minute, "two processes", func() bool { return m.processes() == "2" })
 	m.expectServing("v1")
 }
 
@@ -172,12 +172,12 @@ func TestRestartsInQuickSuccessionWhileALongAnswerIsUnderWay(t *testing.T) {
 	if got := m.Run("cat /tmp/long"); !strings.HasPrefix(got, "v1:") || !strings.HasSuffix(got, "0") || !strings.Contains(got, "30000000") {
 		t.Errorf("the long request ended with %q", got)
 	}
-	m.Eventually(30*time.Second, "two processes", func() bool { return m.processes() == "2" })
+	m.Eventually(time.Minute, "two processes", func() bool { return m.processes() == "2" })
 }
 
 func TestAfterAFailedRestartTheOldWorkerCanStillBeStopped(t *testing.T) {
 	m := withProbation(t, "1s")
-	m.Eventually(30*time.Second, "two processes", func() bool { return m.processes() == "2" })
+	m.Eventually(time.Minute, "two processes", func() bool { return m.processes() == "2" })
 	m.Run("mkdir -p /etc/systemd/system/cutover.service.d && printf '[Service]\\nRestart=no\\nExecStart=\\nExecStart=/bin/false\\n' >/etc/systemd/system/cutover.service.d/fails.conf && systemctl daemon-reload")
 	if _, err := m.Try("systemctl restart cutover.service"); err == nil {
 		t.Error("systemctl says that it went well")
@@ -185,7 +185,7 @@ func TestAfterAFailedRestartTheOldWorkerCanStillBeStopped(t *testing.T) {
 	m.Run("systemctl stop cutover.service")
 	m.expectServing("v1") // nobody told it
 	m.Run("systemctl kill --kill-whom=all --signal=TERM cutover.service")
-	m.Eventually(30*time.Second, "end of the old worker", func() bool { return m.processes() == "0" })
+	m.Eventually(time.Minute, "end of the old worker", func() bool { return m.processes() == "0" })
 }
 
 func TestASuccessorThatDiesAtAnyStepCostsNoRequestAndNoEdit(t *testing.T) {
@@ -220,7 +220,7 @@ func TestTwoRestartsAtOnceAndAReexecutedSystemdLoseNothing(t *testing.T) {
 		m.Run("systemctl daemon-reexec; systemctl restart cutover.service")
 		m.moreRequests()
 	}).expectNoFailure(t)
-	m.Eventually(30*time.Second, "two processes", func() bool { return m.processes() == "2" })
+	m.Eventually(time.Minute, "two processes", func() bool { return m.processes() == "2" })
 }
 
 func TestASymlinkThatIsSwappedWhileAReleaseStartsMakesNoMixture(t *testing.T) {
@@ -236,7 +236,7 @@ func TestASymlinkThatIsSwappedWhileAReleaseStartsMakesNoMixture(t *testing.T) {
 func TestAWorkerThatHangsIsReplacedByTheWatchdog(t *testing.T) {
 	m := withProbation(t, "1s")
 	m.Run("mkdir -p /etc/systemd/system/cutover.service.d && printf '[Service]\nWatchdogSec=2\n' >/etc/systemd/system/cutover.service.d/watchdog.conf && systemctl daemon-reload && systemctl restart cutover.service")
-	m.Eventually(30*time.Second, "two processes", func() bool { return m.processes() == "2" })
+	m.Eventually(time.Minute, "two processes", func() bool { return m.processes() == "2" })
 	worker := m.workerPID()
 	m.Run("kill -STOP " + worker)
 	m.Eventually(20*time.Second, "next worker", func() bool {
@@ -244,12 +244,12 @@ func TestAWorkerThatHangsIsReplacedByTheWatchdog(t *testing.T) {
 		return err == nil && pid != worker
 	})
 	m.expectServing("v1")
-	m.Eventually(30*time.Second, "two processes again", func() bool { return m.processes() == "2" })
+	m.Eventually(time.Minute, "two processes again", func() bool { return m.processes() == "2" })
 }
 
 func TestAStopEndsAWorkerThatHangs(t *testing.T) {
 	m := withProbation(t, "1s")
-	m.Eventually(30*time.Second, "two processes", func() bool { return m.processes() == "2" })
+	m.Eventually(time.Minute, "two processes", func() bool { return m.processes() == "2" })
 	m.Run("kill -STOP " + m.workerPID())
 	m.Run("systemctl stop cutover.service")
 	if got := m.processes(); got != "0" {
