@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -20,6 +21,8 @@ type Acceptor struct {
 	Handle  func(net.Conn)
 	Log     *slog.Logger        // nil discards
 	OnError func(reason string) // is told "exhausted" or "error" at each failed accept; may be nil
+
+	accepted atomic.Int64
 
 	mu      sync.Mutex
 	paused  bool
@@ -80,10 +83,14 @@ func (a *Acceptor) acceptOne() error {
 	}
 	conn, err := a.Listener.Accept()
 	if err == nil {
+		a.accepted.Add(1)
 		a.Handle(conn)
 	}
 	return err
 }
+
+// Accepted counts the connections that were accepted.
+func (a *Acceptor) Accepted() int64 { return a.accepted.Load() }
 
 func (a *Acceptor) isPaused() bool {
 	a.mu.Lock()

@@ -120,7 +120,7 @@ func (d *daemon) older() []admin.GenerationStatus {
 		holds := other.Holds
 		list = append(list, admin.GenerationStatus{
 			PID: other.PID, Version: other.Version, StartedAt: other.Started, State: string(other.State), Connections: holds.Connections,
-			Requests: holds.Requests, Tunnels: holds.Tunnels, Streams: holds.Streams, Ends: other.Ends,
+			Requests: holds.Requests, Tunnels: holds.Tunnels, Streams: holds.Streams, Late: holds.Late, Ends: other.Ends,
 		})
 	}
 	return list

@@ -32,6 +32,9 @@ func (w *worker) Worker() takeover.Worker {
 	}
 	if w.state == takeover.Paused || w.state == takeover.Draining {
 		this.Ends = w.cut
+		if before := w.acceptedBefore.Load(); before > 0 { // 0 until it has given up
+			this.Holds.Late = int(w.accepted() - before)
+		}
 	}
 	return this
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -31,6 +32,8 @@ type worker struct {
 
 	turn    sync.Mutex // held while it begins to accept, or stops to
 	givenUp bool       // the frontend of the moment drains, or is about to; guarded by turn
+
+	acceptedBefore atomic.Int64 // how many connections it had accepted when it gave up
 
 	mu          sync.Mutex
 	leaveAdmin  context.CancelFunc // ends the listener on the admin socket
@@ -294,12 +297,21 @@ func (w *worker) giveUp(state takeover.State, grace frontend.Grace, atMost time.
 	w.cutShort = cancel
 	w.mu.Unlock()
 	w.givenUp = true
+	w.acceptedBefore.Store(w.accepted())
 	front := w.front.Load()
 	w.drains.Go(func() {
 		defer cancel()
 		w.drain(ctx, front, grace)
 	})
 	w.drainUntil(atMost)
+}
+
+// accepted counts the connections that this worker has accepted.
+func (w *worker) accepted() (sum int64) {
+	for _, acceptor := range w.acceptors {
+		sum += acceptor.Accepted()
+	}
+	return sum
 }
 
 // drainUntil cuts what is left after a time; an earlier call's time does not count any more.

@@ -199,6 +199,7 @@ type GenerationStatus struct {
 	Requests    int       `json:"requests"`
 	Tunnels     int       `json:"tunnels"`
 	Streams     int       `json:"streams"` // endless answers, such as server-sent events
+	Late        int       `json:"late"`    // connections accepted since its successor accepts: 0, or something is wrong
 	Ends        time.Time `json:"ends"`    // what is left by then is cut
 }
 

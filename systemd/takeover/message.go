@@ -64,6 +64,7 @@ type Holds struct {
 	Requests    int `json:"requests"`
 	Tunnels     int `json:"tunnels"`
 	Streams     int `json:"streams"`
+	Late        int `json:"late"` // connections that it has accepted since it stopped accepting, of which there must be none
 }
 
 func send(w io.Writer, m message) error {

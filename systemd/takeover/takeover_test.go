@@ -206,7 +206,7 @@ func TestWhatAKilledWorkerLeavesBehindIsRemoved(t *testing.T) {
 // What is said is what neighbouring releases expect: a change here is a change of the protocol.
 func TestMessagesAreTheSameFromReleaseToRelease(t *testing.T) {
 	at := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
-	worker := &Worker{PID: 42, Version: "20300102030405+abc", Started: at, State: Draining, Holds: Holds{Connections: 4, Requests: 3, Tunnels: 2, Streams: 1}, Ends: at.Add(time.Hour)}
+	worker := &Worker{PID: 42, Version: "20300102030405+abc", Started: at, State: Draining, Holds: Holds{Connections: 4, Requests: 3, Tunnels: 2, Streams: 1, Late: 5}, Ends: at.Add(time.Hour)}
 	for name, m := range map[string]message{
 		"hello": {Type: typeHello, Protocol: 1, Worker: worker}, "welcome": {Type: typeWelcome, Protocol: 1, Worker: worker},
 		"refused": {Type: typeRefused, Reason: "why"}, "prepare": {Type: typePrepare}, "prepared": {Type: typePrepared},

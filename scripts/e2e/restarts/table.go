@@ -116,7 +116,13 @@ func (t *table) acceptors() {
 		"50 ms beyond the control's", unserved <= control+50*time.Millisecond)
 	dropped := t.m.Restarts.Dropped
 	t.line("ListenOverflows and ListenDrops", fmt.Sprint(dropped), "0", dropped == 0)
-	fmt.Fprintln(t.out, "| accepts by the old process after PAUSED | not measured here | 0 | |")
+	late, told := 0, false
+	for _, u := range t.m.Restarts.Usage {
+		late, told = late+max(0, u.Late), told || u.Late >= 0
+	}
+	if told {
+		t.line("connections that a replaced process accepted", fmt.Sprint(late), "0", late == 0)
+	}
 }
 
 // rampUp is how many restarts it takes until as many processes drain as ever will.

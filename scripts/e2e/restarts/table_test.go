@@ -38,6 +38,7 @@ func TestEveryBarCanBeMissed(t *testing.T) {
 		"longest time in which connections waited to be accepted": func(m *measured) { m.Restarts.Unserved = 51 * time.Millisecond },
 		"ListenOverflows and ListenDrops":                         func(m *measured) { m.Restarts.Dropped++ },
 		"edits acknowledged and lost":                             func(m *measured) { m.Restarts.Edits.Lost = []string{"edit-1.test"} },
+		"connections that a replaced process accepted":            func(m *measured) { m.Restarts.Usage[39].Late = 1 },
 		"descriptors, last half against the first":                func(m *measured) { m.Restarts.Usage[39].Descriptors = 200 },
 		"resident memory, MB, last half against the first":        func(m *measured) { m.Restarts.Usage[39].Memory = 100e6 },
 		"goroutines, last half against the first":                 func(m *measured) { m.Restarts.Usage[39].Goroutines = 140 },

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -22,13 +23,14 @@ type usage struct {
 	Descriptors int   `json:"descriptors"`
 	Memory      int64 `json:"memory"`     // resident, in bytes
 	Goroutines  int   `json:"goroutines"` // of the process that answers on the admin socket; 0 if none does
+	Late        int   `json:"late"`       // connections that older processes have accepted since they were replaced; -1 if nobody tells
 }
 
 // readUsage looks at the processes of the unit. One that ends meanwhile counts as nothing.
 func readUsage(ctx context.Context, unit string) usage {
 	group, _ := exec.CommandContext(ctx, "systemctl", "show", "-P", "ControlGroup", unit).Output() // without it there are no processes
 	text, _ := os.ReadFile(filepath.Join("/sys/fs/cgroup", strings.TrimSpace(string(group)), "cgroup.procs"))
-	u := usage{Goroutines: goroutines(ctx)}
+	u := usage{Goroutines: goroutines(ctx), Late: lateAccepts(ctx)}
 	for _, pid := range strings.Fields(string(text)) {
 		u.Processes++
 		open, _ := os.ReadDir("/proc/" + pid + "/fd")
@@ -78,6 +80,29 @@ func goroutines(ctx context.Context) int {
 		}
 	}
 	return 0
+}
+
+// lateAccepts asks what cutover tells of the processes that were replaced.
+func lateAccepts(ctx context.Context) (sum int) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://admin/v1/status", nil)
+	if err != nil {
+		return -1
+	}
+	answer, err := adminClient().Do(request)
+	if err != nil {
+		return -1
+	}
+	defer func() { _ = answer.Body.Close() }() // it was only read
+	var status struct {
+		Older []struct{ Late int }
+	}
+	if json.NewDecoder(answer.Body).Decode(&status) != nil {
+		return -1
+	}
+	for _, older := range status.Older {
+		sum += older.Late
+	}
+	return sum
 }
 
 // listenDrops is how many connections the kernel has dropped here because nobody accepted them.
