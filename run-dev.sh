@@ -103,7 +103,7 @@ fi
 exec env LISTEN_PID=\$\$ "$dev/bin/cutover" serve
 SH
 systemd-socket-activate --listen="127.0.0.1:$http_port" --listen="127.0.0.1:$https_port" --fdname=http:https \
-  --setenv=PATH --setenv=HOME --setenv=GOFLAGS --setenv=GOPROXY --setenv=GOTOOLCHAIN --setenv=GOCACHE --setenv=GOMODCACHE --setenv=CUTOVER_CONFIG \
+  --setenv=PATH --setenv=HOME --setenv=GOFLAGS --setenv=GOPROXY --setenv=GOTOOLCHAIN --setenv=GOCACHE --setenv=GOMODCACHE --setenv=CGO_CFLAGS --setenv=CUTOVER_CONFIG \
   "$dev/bin/reflex" --decoration=none --start-service --shutdown-timeout=15s --regex='\.(go|sql)$' --inverse-regex='(^|/)\.dev/' \
   -- bash "$dev/serve.sh" >"$dev/cutover.log" 2>&1 </dev/null & children+=($!)
 wait_for "http://127.0.0.1:$http_port/" "Cutover" "$dev/cutover.log" HTTP_PORT
