@@ -57,6 +57,7 @@ func startWorker(t *testing.T, c Config, successor *takeover.Successor) *atWork 
 		stop()
 		t.Fatal(err)
 	}
+	d.handshaker = &tlsbridge.Handshaker{Config: &tls.Config{GetConfigForClient: tlsbridge.HelloArrived}} // before anybody asks for it
 	w := &atWork{newWorker(d), "http://" + listener.Addr().String() + "/", stop, make(chan error, 1)}
 	go func() { w.ended <- w.run(ctx, successor) }()
 	t.Cleanup(stop)
@@ -232,7 +233,6 @@ func TestTheOldFrontendOfAWorkerThatResumesEndsThoughHandshakesGoOn(t *testing.T
 	if err := w.Prepare(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	w.handshaker = &tlsbridge.Handshaker{Config: &tls.Config{GetConfigForClient: tlsbridge.HelloArrived}}
 	before, server := net.Pipe()
 	w.handshaker.Handle(server)
 	w.Pause()
