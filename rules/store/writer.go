@@ -47,6 +47,7 @@ func (s *Store) Demote(ctx context.Context) error {
 
 // changeRole asks the owner again and again while it says that it has to wait.
 func (s *Store) changeRole(ctx context.Context, promote bool, wait error) error {
+	var last error // why it had to wait so far
 	for {
 		change := roleChange{promote, make(chan error, 1)}
 		select {
@@ -54,14 +55,13 @@ func (s *Store) changeRole(ctx context.Context, promote bool, wait error) error 
 		case <-s.ended:
 			return errEnded
 		case <-ctx.Done():
-			return ctx.Err()
+			return errors.Join(last, ctx.Err())
 		}
-		err := <-change.answer // the owner answers what it has taken
-		if !errors.Is(err, wait) {
-			return err
+		if last = <-change.answer; !errors.Is(last, wait) { // the owner answers what it has taken
+			return last
 		}
 		if rest(ctx, roleAgain) != nil {
-			return errors.Join(err, ctx.Err())
+			return errors.Join(last, ctx.Err())
 		}
 	}
 }
