@@ -40,13 +40,14 @@ type worker struct {
 	state       takeover.State
 	changed     chan struct{} // closed at the next change of state
 	predecessor *takeover.Successor
-	cut         time.Time          // when what is left is cut, once it drains
-	cutShort    context.CancelFunc // of the drain; nil before
+	cut         time.Time                               // when what is left is cut, once it drains
+	draining    map[*frontend.Server]context.CancelFunc // those that drain, and what cuts them; a Resume leaves one behind
 }
 
 func newWorker(d *daemon) *worker {
 	w := &worker{
 		daemon: d, state: takeover.Loading, changed: make(chan struct{}), committed: make(chan struct{}), ended: make(chan struct{}),
+		draining: map[*frontend.Server]context.CancelFunc{},
 	}
 	w.admin.Elsewhere = w.elsewhere
 	w.server = &takeover.Server{Dir: d.config.RuntimeDir, Role: w, Log: d.log}
@@ -266,7 +267,6 @@ func (w *worker) awaitDrain(stop context.Context) {
 	case <-w.ended:
 		w.drainUntil(0)
 	case <-stop.Done():
-		w.front.Load().Hurry(time.Now().Add(w.config.DrainTimeout))
 		w.drainUntil(w.config.DrainTimeout)
 	case <-w.base().Done():
 		w.drainUntil(0)
@@ -279,7 +279,7 @@ func (w *worker) stop() {
 	w.notifier.Stopping("finishing what is open")
 	w.log.Info("stopping", slog.Duration("at most", w.config.DrainTimeout))
 	w.giveUp(takeover.Draining, frontend.Grace{}, w.config.DrainTimeout)
-	w.front.Load().Hurry(time.Now().Add(w.config.DrainTimeout))
+	w.drainUntil(w.config.DrainTimeout)
 	w.awaitDrain(context.WithoutCancel(w.base()))
 	w.log.Info("drained")
 }
@@ -292,18 +292,23 @@ func (w *worker) giveUp(state takeover.State, grace frontend.Grace, atMost time.
 	for _, acceptor := range w.acceptors {
 		acceptor.Pause()
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	w.mu.Lock()
-	w.cutShort = cancel
-	w.mu.Unlock()
 	w.givenUp = true
 	w.acceptedBefore.Store(w.accepted())
 	front := w.front.Load()
+	ctx, cancel := context.WithCancel(context.Background())
+	w.mu.Lock()
+	w.cut = time.Now().Add(atMost)
+	w.draining[front] = cancel
+	w.mu.Unlock()
 	w.drains.Go(func() {
-		defer cancel()
+		overdue := time.AfterFunc(atMost, cancel)
 		w.drain(ctx, front, grace)
+		overdue.Stop()
+		cancel()
+		w.mu.Lock()
+		delete(w.draining, front)
+		w.mu.Unlock()
 	})
-	w.drainUntil(atMost)
 }
 
 // accepted counts the connections that this worker has accepted.
@@ -314,13 +319,15 @@ func (w *worker) accepted() (sum int64) {
 	return sum
 }
 
-// drainUntil cuts what is left after a time; an earlier call's time does not count any more.
+// drainUntil cuts everything that still drains after a time, if that is earlier than its own. What can be asked to end is asked
+// before.
 func (w *worker) drainUntil(atMost time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.cut = time.Now().Add(atMost)
-	if w.cutShort != nil {
-		time.AfterFunc(atMost, w.cutShort)
+	for front, cancel := range w.draining {
+		front.Hurry(w.cut)
+		time.AfterFunc(atMost, cancel)
 	}
 }
 

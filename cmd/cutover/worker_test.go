@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -224,6 +225,31 @@ func TestAWorkerWhoseSuccessorDiesAtOnceServesWithAFrontendThatDoesNotDrain(t *t
 	}
 	if err := w.end(t); err != nil {
 		t.Error(err)
+	}
+}
+
+// A frontend that was replaced by a Resume still drains, with all the time that a successor would have given it.
+func TestAStopAfterAResumeEndsInItsTime(t *testing.T) {
+	w := startWorker(t, settled(t), nil).serving(t)
+	idle, err := net.Dial("tcp", strings.TrimSuffix(strings.TrimPrefix(w.url, "http://"), "/"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = idle.Close() }()
+	if !w.answers(5 * time.Second) { // so it was accepted, too
+		t.Fatal("it does not answer")
+	}
+	if err := w.Prepare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.Pause()
+	w.Resume(t.Context())
+	began := time.Now()
+	if err := w.end(t); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > w.config.DrainTimeout+4*time.Second {
+		t.Errorf("it took %v, and its supervisor would have killed it", took)
 	}
 }
 
