@@ -10,7 +10,8 @@ import (
 	"cutover/rules"
 )
 
-// Import is many rows at once: all of them are applied in one transaction, or none.
+// Import is many rows at once: all of them come into force in one moment, or none. Many are written in short transactions that are
+// held back until the last.
 type Import struct {
 	Table   Table // rules or redirects
 	Replace bool  // rows of the table that are not among these are removed
