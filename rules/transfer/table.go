@@ -117,6 +117,14 @@ func firstError(all ...error) error {
 	return nil
 }
 
+// checkConditions refuses what the tables' own constraint does: a rule made in Go may say nothing, a row says {}.
+func checkConditions(conditions string) error {
+	if !strings.HasPrefix(conditions, "{") || !strings.HasSuffix(conditions, "}") || utf8.RuneCountInString(conditions) > 10000 {
+		return errors.New("conditions must be a JSON object, {} for none")
+	}
+	return nil
+}
+
 // checkNeeds refuses what the tables' own constraint does.
 func checkNeeds(needs int) error {
 	if needs < 1 {

@@ -28,8 +28,10 @@ func Rules() Table[rules.Rule] {
 		},
 		forget:   func(r *row) { r.ID, r.UpdatedAt = 0, "" },
 		host:     func(r *row) *string { return &r.Host },
-		validate: func(r *row) error { return firstError(r.Validate(), checkNeeds(r.Needs), checkNote(r.Note)) },
-		key:      func(r *row) string { return r.Path + "\x00" + string(r.Match) + "\x00" + r.Conditions },
+		validate: func(r *row) error {
+			return firstError(r.Validate(), checkConditions(r.Conditions), checkNeeds(r.Needs), checkNote(r.Note))
+		},
+		key: func(r *row) string { return r.Path + "\x00" + string(r.Match) + "\x00" + r.Conditions },
 	}
 }
 

@@ -164,6 +164,16 @@ func TestAStreamKeepsTheLinesOfItsFile(t *testing.T) {
 	}
 }
 
+func TestConditionsThatTheTableWouldRefuseAreABadLine(t *testing.T) {
+	for _, conditions := range []string{"", " {}", "{} "} {
+		row := initial("a.test")
+		row.Conditions = conditions
+		if err := Rules().check(&row); err == nil || err.Error() != "conditions must be a JSON object, {} for none" {
+			t.Errorf("conditions %q: %v", conditions, err)
+		}
+	}
+}
+
 func initial(host string) rules.Rule {
 	row := Rules().initial
 	row.Host = host
