@@ -128,15 +128,13 @@ func (t *table) acceptors() {
 // rampUp is how many restarts it takes until as many processes drain as ever will.
 const rampUp = 8
 
-// growth compares the last half of the restarts with the first half, once there are enough to tell.
+// growth compares the last half of the restarts with the first half, once there are enough to tell. The edits make the data
+// grow meanwhile, which the control shows.
 func (t *table) growth() {
 	if len(t.m.Restarts.Usage) < 3*rampUp {
 		fmt.Fprintln(t.out, "| descriptors, memory, goroutines, last half against the first | too few restarts to tell | within 5 % | |")
 		return
 	}
-	steady := t.m.Restarts.Usage[rampUp:]
-	half := len(steady) / 2
-	first, last := steady[:half], steady[len(steady)-half:]
 	for _, what := range []struct {
 		name string
 		of   func(usage) float64
@@ -145,12 +143,27 @@ func (t *table) growth() {
 		{"resident memory, MB", func(u usage) float64 { return float64(u.Memory) / 1e6 }},
 		{"goroutines", func(u usage) float64 { return float64(u.Goroutines) }},
 	} {
-		before, after := mean(first, what.of), mean(last, what.of)
+		before, after := halves(t.m.Restarts.Usage, what.of)
 		if before == 0 && after == 0 {
 			continue // it does not tell
 		}
-		t.line(what.name+", last half against the first", fmt.Sprintf("%.1f after %.1f", after, before), "within 5 %", after <= 1.05*before)
+		grown, anyway := after/before, 1.0
+		if first, last := halves(t.m.Control.Usage, what.of); first > 0 {
+			anyway = last / first
+		}
+		t.line(what.name+", last half against the first", fmt.Sprintf("%.1f after %.1f, %+.1f %%; in the control %+.1f %%", after, before, 100*(grown-1), 100*(anyway-1)),
+			"5 % beyond the control's", grown <= 0.05+max(1, anyway))
 	}
+}
+
+// halves returns the means of the first and of the last half of what was used once as many processes drained as ever would.
+func halves(list []usage, of func(usage) float64) (first, last float64) {
+	if len(list) < 3*rampUp {
+		return 0, 0
+	}
+	steady := list[rampUp:]
+	half := len(steady) / 2
+	return mean(steady[:half], of), mean(steady[len(steady)-half:], of)
 }
 
 func (t *table) edits() {
