@@ -89,7 +89,7 @@ func (w *worker) acceptAgain() bool {
 	if w.givenUp {
 		w.givenUp = false
 		front := w.newFrontend()
-		w.group.Go(func() error { return front.Run(w.base()) })
+		w.runFrontend(front)
 		w.front.Store(front)
 	}
 	w.pauseAdmin(false)

@@ -73,6 +73,7 @@ func (w *worker) run(stop context.Context, successor *takeover.Successor) error 
 // serve starts everything, and returns when this worker has its place.
 func (w *worker) serve(stop context.Context, successor *takeover.Successor) error {
 	w.goAll(w.components())
+	w.runFrontend(w.front.Load())
 	w.certificates.Warm(stop)
 	if err := w.probe(stop); err != nil {
 		return err
@@ -99,6 +100,22 @@ func (w *worker) goAll(components map[string]func(context.Context) error) {
 			return nil
 		})
 	}
+}
+
+// runFrontend runs a frontend until it has drained, or everything ends. One that has drained has a successor, which must not end
+// for its sake.
+func (w *worker) runFrontend(front *frontend.Server) {
+	w.group.Go(func() error {
+		err := front.Run(w.base())
+		switch {
+		case err == nil || w.base().Err() != nil:
+			return nil
+		case front.Draining():
+			w.log.Warn("what was drained does not end", slog.Any("error", err))
+			return nil
+		}
+		return fmt.Errorf("http: %w", err)
+	})
 }
 
 // takePlace accepts connections, and makes sure that nobody else does.
