@@ -123,6 +123,7 @@ func (w *worker) isDraining() bool {
 
 // Commit is final.
 func (w *worker) Commit() {
+	_ = makeExpendable(w.log) // what it holds is less than what its successor does
 	w.setState(takeover.Draining)
 	close(w.committed)
 }

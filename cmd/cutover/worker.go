@@ -29,6 +29,7 @@ type worker struct {
 	ended     chan struct{}          // closed when somebody wants this worker to end now
 	end       sync.Once              // of closing it
 	drains    sync.WaitGroup         // of frontends
+	needed    func()                 // called when it has its place: visitors depend on it from then on
 
 	turn    sync.Mutex // held while it begins to accept, or stops to
 	givenUp bool       // the frontend of the moment drains, or is about to; guarded by turn
@@ -47,7 +48,7 @@ type worker struct {
 func newWorker(d *daemon) *worker {
 	w := &worker{
 		daemon: d, state: takeover.Loading, changed: make(chan struct{}), committed: make(chan struct{}), ended: make(chan struct{}),
-		draining: map[*frontend.Server]context.CancelFunc{},
+		draining: map[*frontend.Server]context.CancelFunc{}, needed: func() {},
 	}
 	w.admin.Elsewhere = w.elsewhere
 	w.server = &takeover.Server{Dir: d.config.RuntimeDir, Role: w, Log: d.log}
@@ -81,6 +82,7 @@ func (w *worker) serve(stop context.Context, successor *takeover.Successor) erro
 	if err := w.takePlace(stop, successor); err != nil {
 		return err
 	}
+	w.needed()
 	w.setState(takeover.Serving)
 	if err := w.server.Announce(); err != nil {
 		w.log.Warn("the next worker cannot take over from this one: a restart will be a stop and a start", slog.Any("error", err))

@@ -28,10 +28,16 @@ func (m *machine) processes() string { return m.Run("pgrep -c -u cutover || true
 func withProbation(t *testing.T, probation string) *machine {
 	t.Helper()
 	m := install(t)
+	m.setProbation(probation)
+	return m
+}
+
+// setProbation sets a probation, and lets the local CA issue for the host of the load.
+func (m *machine) setProbation(probation string) {
+	m.t.Helper()
 	m.configure("probation = \"" + probation + "\"\n[acme]\nissuer = \"local\"\n")
 	m.Run("/opt/cutover/cutover rules set shop.test && systemctl restart cutover.service")
 	m.get("--cacert /var/lib/cutover/certs/local/root.pem https://shop.test/")
-	return m
 }
 
 func TestRestartsUnderLoadLoseNothingAndLeaveNobodyBehind(t *testing.T) {
@@ -80,9 +86,7 @@ func TestTheOldWorkerServesAgainWhenTheNewOneDiesInProbation(t *testing.T) {
 	if report.Failures > 20 {
 		t.Errorf("%d requests failed: %v", report.Failures, report.Failed)
 	}
-	if got := m.Run("/opt/cutover/cutover rules ls -o json | jq -r '.rules[].host' | sort | tr '\\n' ' '"); got != "after.test during.test shop.test" {
-		t.Errorf("the rules are %q", got)
-	}
+	m.expectRules("after.test during.test shop.test")
 	m.expectSocketsActive()
 	m.Run("rm /etc/systemd/system/cutover.service.d/once.conf && systemctl daemon-reload")
 	m.underLoad(func() { m.Run("systemctl restart cutover.service") }).expectNoFailure(t)
@@ -109,9 +113,7 @@ func TestSupervisorAndWorkerKilledTogetherComeBack(t *testing.T) {
 	m.Run("/opt/cutover/cutover rules set kept.test --percent 100")
 	m.Run("kill -KILL " + m.mainPID() + " " + m.workerPID())
 	m.expectServing("v1")
-	if got := m.Run("/opt/cutover/cutover rules ls -o json | jq -r '.rules[].host' | sort | tr '\\n' ' '"); got != "kept.test shop.test" {
-		t.Errorf("the rules are %q", got)
-	}
+	m.expectRules("kept.test shop.test")
 	m.expectSocketsActive()
 }
 
@@ -206,9 +208,7 @@ func TestASuccessorThatDiesAtAnyStepCostsNoRequestAndNoEdit(t *testing.T) {
 		}
 		m.Run("rm /etc/systemd/system/cutover.service.d/dies.conf && systemctl daemon-reload && systemctl restart cutover.service")
 	}).expectNoFailure(t)
-	if got := m.Run("/opt/cutover/cutover rules ls -o json | jq -r '.rules[].host' | sort | tr '\\n' ' '"); got != "after-accepting.test after-hello.test after-prepare.test shop.test" {
-		t.Errorf("the rules are %q", got)
-	}
+	m.expectRules("after-accepting.test after-hello.test after-prepare.test shop.test")
 }
 
 func TestTwoRestartsAtOnceAndAReexecutedSystemdLoseNothing(t *testing.T) {
