@@ -169,7 +169,7 @@ func TestAPromptThatHoldsTheLockDoesNotKeepARestartFromHappening(t *testing.T) {
 
 func TestRestartsInQuickSuccessionWhileALongAnswerIsUnderWay(t *testing.T) {
 	m := withProbation(t, "1s")
-	m.Run("head -c 30000000 /dev/zero >/tmp/big && (curl -sS --limit-rate 3M --data-binary @/tmp/big --max-time 60 http://shop.test/ >/tmp/long 2>&1; echo $? >>/tmp/long) & sleep 1; " +
+	m.Run("head -c 30000000 /dev/zero >/tmp/big && (curl -sS --limit-rate 6M --data-binary @/tmp/big --max-time 60 http://shop.test/ >/tmp/long 2>&1; echo $? >>/tmp/long) & sleep 1; " +
 		"for n in 1 2 3 4 5; do systemctl restart cutover.service; done; wait")
 	if got := m.Run("cat /tmp/long"); !strings.HasPrefix(got, "v1:") || !strings.HasSuffix(got, "0") || !strings.Contains(got, "30000000") {
 		t.Errorf("the long request ended with %q", got)
@@ -249,6 +249,8 @@ func TestAWorkerThatHangsIsReplacedByTheWatchdog(t *testing.T) {
 
 func TestAStopEndsAWorkerThatHangs(t *testing.T) {
 	m := withProbation(t, "1s")
+	m.configure("drain_timeout = \"1s\"\nprobation = \"1s\"\n") // the supervisor waits a while beyond it
+	m.Run("systemctl restart cutover.service")
 	m.Eventually(time.Minute, "two processes", func() bool { return m.processes() == "2" })
 	m.Run("kill -STOP " + m.workerPID())
 	m.Run("systemctl stop cutover.service")
