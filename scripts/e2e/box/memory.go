@@ -47,6 +47,7 @@ func (b *Box) OutOfMemory(pid string) error {
 
 // outOfMemoryAlone moves a process to a group of its own that may have no memory, so that it dies when it asks for some.
 func (b *Box) outOfMemoryAlone(root, process string) error {
+	removeLeftovers(root)
 	group := filepath.Join(root, filepath.Base(b.group))
 	if err := os.Mkdir(group, 0o755); err != nil {
 		return err
