@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -73,6 +74,20 @@ func TestTheLineOfAFailureSaysTheCause(t *testing.T) {
 	s.get(t, "a.test", "/", nil)
 	if line := s.lastLine(t); line["status"] != 503.0 || !strings.Contains(line["error"].(string), "no target that is ready") {
 		t.Errorf("%v", line)
+	}
+}
+
+func TestWhatTheProcessAsksItselfGetsNoLineAndIsNotCounted(t *testing.T) {
+	s := newSite(t, says("version one"), nil, nil)
+	request := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "http://a.test/self", nil)
+	request.RemoteAddr = "pipe" // as net.Pipe says
+	s.handler.ServeHTTP(httptest.NewRecorder(), request)
+	s.get(t, "a.test", "/visitor", nil)
+	if line := s.lastLine(t); line["path"] != "/visitor" || strings.Count(s.lines.String(), "\n") != 1 {
+		t.Errorf("the log has %s", s.lines.String())
+	}
+	if got := s.handler.Metrics.Totals().Requests.Good; got != 1 {
+		t.Errorf("%d requests are counted", got)
 	}
 }
 

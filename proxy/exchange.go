@@ -87,8 +87,11 @@ func isPrintable(text string) bool {
 
 var errBrokeOff = errors.New("the answer broke off")
 
-// end counts and logs the exchange.
+// end counts and logs the exchange; but not if it came over no network: then this process has asked itself whether it answers.
 func (h *Handler) end(e *exchange) {
+	if !peerOf(e.in).IsValid() {
+		return
+	}
 	took := time.Since(e.began)
 	if !e.finished && e.cause == nil {
 		e.cause = firstError(e.out.err, e.broke, errBrokeOff)

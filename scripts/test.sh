@@ -16,6 +16,8 @@ source scripts/lib/packages.sh
 source scripts/lib/go.sh
 # shellcheck source=scripts/lib/gotest.sh
 source scripts/lib/gotest.sh
+# shellcheck source=scripts/lib/previous.sh
+source scripts/lib/previous.sh
 
 parts=(lint unit fuzz bench modules build e2e restarts)
 chosen=()
@@ -144,13 +146,14 @@ release_build() {
 }
 
 end_to_end() {
-  local sshd release
+  local sshd release previous
   [[ -s $work/release ]] || release_build
   release=$(cat "$work/release")
+  previous=$(previous_build) || previous=''
   sshd=$(unpack_server sshd "$PWD/.dev/openssh" openssh-server libwrap0)
   go build -C scripts/e2e -o "$bin/pebble-box" ./cmd/pebble-box
   verbose=1 run_tests scripts/e2e -count=1 -timeout=20m ${RUN:+-run="$RUN"} \
-    -exec "$( ((EUID == 0)) || echo 'sudo -n ')env 'CUTOVER_RELEASE=$release' 'CUTOVER_SOURCE=$PWD' 'PEBBLE_BOX=$bin/pebble-box' 'SSHD=$sshd'" ./system
+    -exec "$( ((EUID == 0)) || echo 'sudo -n ')env 'CUTOVER_RELEASE=$release' 'CUTOVER_PREVIOUS=$previous' 'CUTOVER_SOURCE=$PWD' 'PEBBLE_BOX=$bin/pebble-box' 'SSHD=$sshd'" ./system
 }
 
 step "what this machine has"
@@ -167,6 +170,7 @@ part restarts "restarts under load, in short" short_restarts
 
 step "the end"
 [[ ! -s $work/notes ]] || cat "$work/notes"
+unchecked
 summary
 if [[ ${#failed[@]} -gt 0 ]]; then
   echo "FAIL: ${failed[*]}"

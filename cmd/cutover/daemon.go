@@ -94,13 +94,13 @@ func (d *daemon) close() error {
 	return errors.Join(problems...)
 }
 
-// components lists what blocks in Run until its context ends. The accept loops come later, when all these run.
+// components lists what blocks in Run until its context ends. Frontends, of which a worker may have several in its life, and
+// the accept loops are the worker's.
 func (d *daemon) components() map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
 		"rules":        d.store.Run,
 		"certificates": d.certificates.Run,
 		"access log":   d.access.Run,
-		"http":         d.front.Load().Run,
 		"status line":  d.keepStatus,
 		"watchdog":     func(ctx context.Context) error { return d.notifier.RunWatchdog(ctx, d.alive) },
 	}

@@ -89,7 +89,7 @@ func (w *worker) acceptAgain() bool {
 	if w.givenUp {
 		w.givenUp = false
 		front := w.newFrontend()
-		w.group.Go(func() error { return front.Run(w.base()) })
+		w.runFrontend(front)
 		w.front.Store(front)
 	}
 	w.pauseAdmin(false)
@@ -123,6 +123,7 @@ func (w *worker) isDraining() bool {
 
 // Commit is final.
 func (w *worker) Commit() {
+	_ = makeExpendable(w.log) // what it holds is less than what its successor does
 	w.setState(takeover.Draining)
 	close(w.committed)
 }

@@ -65,14 +65,33 @@ func runServe(ctx context.Context, env *environment, c Config) error {
 	if err != nil {
 		return err
 	}
+	needed := func() {}
 	if successor != nil {
 		defer successor.Abandon()
+		needed = makeExpendable(log) // while another serves
 	}
 	d, err := openInPlace(ctx, env, c, sockets, systemd.NewNotifier(env.getenv, line), log, successor)
 	if err != nil {
 		return err
 	}
-	return newWorker(d).run(ctx, successor)
+	w := newWorker(d)
+	w.needed = needed
+	return w.run(ctx, successor)
+}
+
+// makeExpendable has the kernel end this process before others when memory runs out, until the function that it returns is
+// called. Where that cannot be, the kernel takes the largest.
+func makeExpendable(log *slog.Logger) (needed func()) {
+	takeBack, err := systemd.MakeExpendable()
+	if err != nil {
+		log.Debug("the kernel will not be told whom to end first when memory runs out", slog.Any("error", err))
+		return func() {}
+	}
+	return func() {
+		if err := takeBack(); err != nil {
+			log.Warn("the kernel would end this worker first when memory runs out", slog.Any("error", err))
+		}
+	}
 }
 
 // listenToSupervisor calls stop when the supervisor, if there is one, says so. The channel is closed when that is over.

@@ -29,6 +29,7 @@ type worker struct {
 	ended     chan struct{}          // closed when somebody wants this worker to end now
 	end       sync.Once              // of closing it
 	drains    sync.WaitGroup         // of frontends
+	needed    func()                 // called when it has its place: visitors depend on it from then on
 
 	turn    sync.Mutex // held while it begins to accept, or stops to
 	givenUp bool       // the frontend of the moment drains, or is about to; guarded by turn
@@ -47,7 +48,7 @@ type worker struct {
 func newWorker(d *daemon) *worker {
 	w := &worker{
 		daemon: d, state: takeover.Loading, changed: make(chan struct{}), committed: make(chan struct{}), ended: make(chan struct{}),
-		draining: map[*frontend.Server]context.CancelFunc{},
+		draining: map[*frontend.Server]context.CancelFunc{}, needed: func() {},
 	}
 	w.admin.Elsewhere = w.elsewhere
 	w.server = &takeover.Server{Dir: d.config.RuntimeDir, Role: w, Log: d.log}
@@ -73,6 +74,7 @@ func (w *worker) run(stop context.Context, successor *takeover.Successor) error 
 // serve starts everything, and returns when this worker has its place.
 func (w *worker) serve(stop context.Context, successor *takeover.Successor) error {
 	w.goAll(w.components())
+	w.runFrontend(w.front.Load())
 	w.certificates.Warm(stop)
 	if err := w.probe(stop); err != nil {
 		return err
@@ -80,6 +82,7 @@ func (w *worker) serve(stop context.Context, successor *takeover.Successor) erro
 	if err := w.takePlace(stop, successor); err != nil {
 		return err
 	}
+	w.needed()
 	w.setState(takeover.Serving)
 	if err := w.server.Announce(); err != nil {
 		w.log.Warn("the next worker cannot take over from this one: a restart will be a stop and a start", slog.Any("error", err))
@@ -99,6 +102,22 @@ func (w *worker) goAll(components map[string]func(context.Context) error) {
 			return nil
 		})
 	}
+}
+
+// runFrontend runs a frontend until it has drained, or everything ends. One that has drained has a successor, which must not end
+// for its sake.
+func (w *worker) runFrontend(front *frontend.Server) {
+	w.group.Go(func() error {
+		err := front.Run(w.base())
+		switch {
+		case err == nil || w.base().Err() != nil:
+			return nil
+		case front.Draining():
+			w.log.Warn("what was drained does not end", slog.Any("error", err))
+			return nil
+		}
+		return fmt.Errorf("http: %w", err)
+	})
 }
 
 // takePlace accepts connections, and makes sure that nobody else does.

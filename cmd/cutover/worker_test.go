@@ -228,6 +228,35 @@ func TestAWorkerWhoseSuccessorDiesAtOnceServesWithAFrontendThatDoesNotDrain(t *t
 	}
 }
 
+// Each deploy of a bad release is such a takeover.
+func TestFailedTakeoversLeaveNoGoroutineBehind(t *testing.T) {
+	w := startWorker(t, settled(t), nil).serving(t)
+	fail := func() {
+		if err := w.Prepare(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w.Pause()
+		w.Resume(t.Context())
+		w.drains.Wait()
+	}
+	fail() // what begins only once has begun
+	before := runtime.NumGoroutine()
+	for range 20 {
+		fail()
+	}
+	again := time.NewTicker(time.Millisecond)
+	defer again.Stop()
+	for deadline := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > before; <-again.C {
+		if time.Now().After(deadline) {
+			stacks := make([]byte, 1<<20)
+			t.Fatalf("%d goroutines before, now:\n%s", before, stacks[:runtime.Stack(stacks, true)])
+		}
+	}
+	if err := w.end(t); err != nil {
+		t.Error(err)
+	}
+}
+
 // A frontend that was replaced by a Resume still drains, with all the time that a successor would have given it.
 func TestAStopAfterAResumeEndsInItsTime(t *testing.T) {
 	w := startWorker(t, settled(t), nil).serving(t)

@@ -23,8 +23,9 @@ const (
 // it gets its answer. Requests, tunnels and event streams have the time that grace gives them; what is cut then is logged.
 //
 // It returns nil as soon as all has ended. When ctx ends first, it cuts the rest and returns an error that says what and
-// wraps ctx's. In both cases the server takes no more connections. Run goes on until its own context ends.
+// wraps ctx's. In both cases the server takes no more connections, and Run ends.
 func (s *Server) Drain(ctx context.Context, grace Grace) error {
+	defer s.drainedOnce.Do(func() { close(s.drained) })
 	d := newDrain(ctx, s, grace)
 	defer d.closing.Wait()
 	s.draining.Store(true)

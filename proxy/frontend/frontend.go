@@ -52,6 +52,8 @@ type Server struct {
 	plain, http1, http2 *role
 	known               registry
 	draining            atomic.Bool
+	drained             chan struct{} // closed when a Drain has ended
+	drainedOnce         sync.Once
 	hurry               atomic.Pointer[time.Time] // of Hurry, until the drain has seen it
 	handlers            atomic.Int64              // calls of the handler that have not returned
 	tunneling           atomic.Int64              // those of them that have hijacked their connection
@@ -72,7 +74,7 @@ func New(o Options) *Server {
 	o.IdleGrace = orDefault(o.IdleGrace, 2*time.Second)
 	o.GoAwayDelay = orDefault(o.GoAwayDelay, time.Second)
 	o.PartingGrace = orDefault(o.PartingGrace, 5*time.Second)
-	s := &Server{options: o, log: o.Log}
+	s := &Server{options: o, log: o.Log, drained: make(chan struct{})}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -106,10 +108,10 @@ func (s *Server) newRole(handler http.HandlerFunc) *role {
 
 func (s *Server) roles() []*role { return []*role{s.plain, s.http1, s.http2} }
 
-// Run serves until ctx ends, then closes whatever is still open and waits for the handlers to return. Then their
-// requests are cancelled, but not before: a handler must not answer for no reason that the client could know. It can be
-// called once. An error means that a role could not serve, or that a handler goes on for more
-// than 5 s though its connection is closed.
+// Run serves until ctx ends or a Drain has ended, then closes whatever is still open and waits for the handlers to return.
+// Then their requests are cancelled, but not before: a handler must not answer for no reason that the client could know. It
+// can be called once. An error means that a role could not serve, or that a handler goes on for more than 5 s though its
+// connection is closed.
 func (s *Server) Run(ctx context.Context) error {
 	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -125,6 +127,7 @@ func (s *Server) Run(ctx context.Context) error {
 	var err error
 	select {
 	case <-ctx.Done():
+	case <-s.drained:
 	case err = <-failed:
 	}
 	s.closeAll()

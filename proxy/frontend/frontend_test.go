@@ -107,6 +107,26 @@ func TestAConnectionHandedOverAfterTheEndIsClosed(t *testing.T) {
 	}
 }
 
+func TestRunEndsWhenADrainHasEnded(t *testing.T) {
+	for name, timeout := range map[string]time.Duration{"all has ended": 20 * time.Second, "the rest was cut": 10 * time.Millisecond} {
+		server := New(Options{Handler: http.HandlerFunc(witness), IdleGrace: 50 * time.Millisecond})
+		ended := make(chan error, 1)
+		go func() { ended <- server.Run(context.Background()) }()
+		ours, theirs := net.Pipe()
+		server.Plain().ServeConn(theirs)
+		<-drainOf(t, server, timeout) // its error is tested elsewhere
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%s, and Run goes on", name)
+		}
+		_ = ours.Close()
+	}
+}
+
 func TestRunEndsWithEveryConnectionClosedAndEveryHandlerReturned(t *testing.T) {
 	site, handler := newSite(t), newStages()
 	server := New(Options{Handler: handler})

@@ -7,7 +7,7 @@
 #   scripts/bench/restarts.sh 10 --rtt 0,30      fewer, for CI: some three minutes
 #   scripts/bench/restarts.sh 10 --strict        a bar that is missed is an error, but for times
 #   scripts/bench/restarts.sh 10 --json FILE     all figures, for programs
-#   scripts/bench/restarts.sh 10 --subject NAME  another program: nginx-reload, haproxy-reload, caddy-restart;
+#   scripts/bench/restarts.sh 10 --subject NAME  another program: nginx-reload, nginx-upgrade, haproxy-reload, caddy-restart;
 #                                                it is unpacked to .dev/others, never installed
 #
 # RELEASE may name the build to measure; otherwise one is made. The exit status says whether everything could be measured,
@@ -33,13 +33,13 @@ while [[ $# -gt 0 ]]; do
   esac
   shift
 done
-need_commands go:golang cc:gcc openssl:openssl sqlite3:sqlite3 curl:curl systemctl:systemd dbus-daemon:dbus ip:iproute2 unshare:util-linux runuser:util-linux
+need_commands go:golang cc:gcc openssl:openssl sqlite3:sqlite3 curl:curl systemctl:systemd dbus-daemon:dbus ip:iproute2 pgrep:procps unshare:util-linux runuser:util-linux
 may_be_root || { echo "restarts: a box needs root, and sudo is not there or asks for a password" >&2; echo "hint: run: sudo -v && $0" >&2; exit 1; }
 
 others=$PWD/.dev/others
 case $subject in
   cutover) options+=(--release "$(realpath "${RELEASE:-$(scripts/build.sh --dev)}")" --scripts "$PWD/scripts") ;;
-  nginx-reload) packages=(nginx nginx-common) ;;
+  nginx-reload | nginx-upgrade) packages=(nginx nginx-common) ;;
   haproxy-reload) packages=(haproxy liblua5.3-0 libopentracing-c-wrapper0 libopentracing1) ;;
   caddy-restart) packages=(caddy) ;;
   *) fail "there is no subject ${subject:-without a name}" ;;

@@ -39,6 +39,13 @@ count() {
   cat "$@" | jq -Rrn --arg action "$action" '[inputs | fromjson? | select(.Action == $action and .Test != null)] | length'
 }
 
+# unchecked prints what tests said that they could not check here.
+unchecked() {
+  local records=("${work:?}"/tests.*)
+  [[ -e ${records[0]} ]] || return 0
+  cat "${records[@]}" | jq -Rr 'fromjson? | select(.Action == "output") | .Output | capture("(?<what>NOT CHECKED: .*)").what' | sort -u
+}
+
 # summary prints how many tests all runs came to.
 summary() {
   local records=("${work:?}"/tests.*)

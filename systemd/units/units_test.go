@@ -118,6 +118,15 @@ func TestACrashingProgramCannotTakeTheSocketsDown(t *testing.T) {
 	}
 }
 
+func TestAWorkerThatRunsOutOfMemoryTakesNoOtherWithIt(t *testing.T) {
+	got := lines(t, "cutover.service")
+	for _, line := range []string{"OOMPolicy=continue", "KillMode=process"} {
+		if !slices.Contains(got, line) {
+			t.Errorf("cutover.service lacks %s", line)
+		}
+	}
+}
+
 func TestTheServiceNeedsNoCapability(t *testing.T) {
 	got := lines(t, "cutover.service")
 	for _, line := range []string{"CapabilityBoundingSet=", "AmbientCapabilities=", "NoNewPrivileges=yes", "SocketBindDeny=any", "User=cutover", "StateDirectoryMode=0700"} {

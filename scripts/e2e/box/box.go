@@ -99,24 +99,23 @@ func (b *Box) holdLayer() {
 	}
 }
 
+// enterGroup is run by the process that becomes PID 1. It goes into the box's cgroup alone: with another process there, systemd
+// could hand no controller on to its services.
+const enterGroup = `echo 0 >"$1/cgroup.procs" && shift && exec unshare --cgroup bash "$@"`
+
 func (b *Box) start() {
 	b.test.Helper()
 	var err error
 	if b.group, err = makeGroup(); err != nil { // a new one each time: some kernels kill what is forked into one that was killed
 		b.test.Fatal(err)
 	}
-	group, err := os.Open(b.group)
-	if err != nil {
-		b.test.Fatal(err)
-	}
-	defer func() { _ = group.Close() }()
 	arguments := append([]string{
 		"--target", strconv.Itoa(b.layer.Process.Pid), "--mount",
-		"unshare", "--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "--cgroup", "--net",
-		"bash", filepath.Join(b.folder, "box.sh"), filepath.Join(b.folder, "layer"), filepath.Join(b.folder, "root"),
+		"unshare", "--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "--net",
+		"bash", "-c", enterGroup, "box", b.group, filepath.Join(b.folder, "box.sh"), filepath.Join(b.folder, "layer"), filepath.Join(b.folder, "root"),
 	}, b.shared...)
 	b.first = exec.CommandContext(context.Background(), "nsenter", arguments...)
-	b.first.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL, UseCgroupFD: true, CgroupFD: int(group.Fd())}
+	b.first.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 	log, err := os.Create(filepath.Join(b.folder, "boot.log"))
 	if err != nil {
 		b.test.Fatal(err)

@@ -27,16 +27,25 @@ func makeGroup() (string, error) {
 }
 
 func groupRoot() (string, error) {
+	root, err := groupMount(func(fields []string) bool { return fields[2] == "cgroup2" })
+	if err != nil {
+		return "", fmt.Errorf("a box needs cgroup2: %w", err)
+	}
+	return root, nil
+}
+
+// groupMount returns where a hierarchy of control groups is mounted; wanted sees the fields of /proc/mounts.
+func groupMount(wanted func(fields []string) bool) (string, error) {
 	mounts, err := os.ReadFile("/proc/mounts")
 	if err != nil {
 		return "", err
 	}
 	for line := range strings.Lines(string(mounts)) {
-		if fields := strings.Fields(line); len(fields) > 2 && fields[2] == "cgroup2" {
+		if fields := strings.Fields(line); len(fields) > 3 && wanted(fields) {
 			return fields[1], nil
 		}
 	}
-	return "", errors.New("cgroup2 is not mounted; a box needs it")
+	return "", errors.New("it is not mounted")
 }
 
 // removeLeftovers ends what tests left behind that were killed: boxes whose test is no more.

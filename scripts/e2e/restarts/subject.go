@@ -32,6 +32,7 @@ func subjects() []subject {
 	return []subject{
 		{name: "cutover", unit: "cutover.service", replace: "systemctl restart cutover.service", root: "/var/lib/cutover/certs/local/root.pem"},
 		{name: "nginx-reload", unit: "nginx.service", replace: "systemctl reload nginx.service", root: otherRoot, program: "usr/sbin/nginx", files: nginx},
+		{name: "nginx-upgrade", unit: "nginx.service", replace: nginxUpgrade, root: otherRoot, program: "usr/sbin/nginx", files: nginx},
 		{name: "haproxy-reload", unit: "haproxy.service", replace: "systemctl reload haproxy.service", root: otherRoot, program: "usr/sbin/haproxy", files: haproxy},
 		{name: "caddy-restart", unit: "caddy.service", replace: "systemctl restart caddy.service", root: otherRoot, program: "usr/bin/caddy", files: caddy},
 	}
@@ -98,6 +99,26 @@ PIDFile=/run/nginx.pid
 ExecStart=PROGRAM -c /etc/other/nginx.conf
 ExecReload=/bin/sh -c 'kill -HUP $(cat /run/nginx.pid)'
 KillMode=mixed
+`
+
+// nginxUpgrade is what nginx's manual says ("Upgrading Executable on the Fly"), each step waited for. A master whose predecessor
+// is still its parent ignores the signal: so the one before has to be gone first, with all that it held.
+const nginxUpgrade = `await() {
+  i=0
+  until eval "$1"; do
+    i=$((i + 1)); [ $i -lt 1200 ] || { echo "nginx: in vain: $1"; exit 1; }
+    sleep 0.05
+  done
+}
+old=$(cat /run/nginx.pid)
+await '[ $(cut -d " " -f 4 /proc/$old/stat) = 1 ] && [ ! -e /run/nginx.pid.oldbin ]'
+kill -USR2 $old
+await '[ -s /run/nginx.pid ] && [ $(cat /run/nginx.pid) != $old ]'
+new=$(cat /run/nginx.pid)
+await '[ $(pgrep -c -P $new -f "^nginx: worker process") = 2 ]' # so they are called once they accept
+kill -WINCH $old
+await '! pgrep -P $old -f "^nginx: worker process$" >/dev/null' # what is left is shutting down
+kill -QUIT $old
 `
 
 const haproxyConfig = `global

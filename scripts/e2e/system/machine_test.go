@@ -36,7 +36,13 @@ func fromTest(t *testing.T, name string) string {
 // fresh boots a box without Cutover; shared are folders that it sees, too.
 func fresh(t *testing.T, shared ...string) *machine {
 	t.Helper()
-	release, source := fromTest(t, "CUTOVER_RELEASE"), fromTest(t, "CUTOVER_SOURCE")
+	return freshWith(t, fromTest(t, "CUTOVER_RELEASE"), shared...)
+}
+
+// freshWith is fresh, with another release to be the first.
+func freshWith(t *testing.T, release string, shared ...string) *machine {
+	t.Helper()
+	source := fromTest(t, "CUTOVER_SOURCE")
 	m := &machine{t: t, folder: t.TempDir(), release: filepath.Base(release)}
 	if err := os.Chmod(m.folder, 0o755); err != nil {
 		t.Fatal(err)
@@ -62,9 +68,15 @@ func fresh(t *testing.T, shared ...string) *machine {
 func install(t *testing.T, shared ...string) *machine {
 	t.Helper()
 	m := fresh(t, shared...)
+	m.installed()
+	return m
+}
+
+// installed runs install.sh with the first release, and tells it of v1 and v2.
+func (m *machine) installed() {
+	m.t.Helper()
 	m.Run(m.script("install.sh") + m.folder + "/" + m.release)
 	m.connect()
-	return m
 }
 
 // connect tells Cutover of v1 and v2.

@@ -2,12 +2,15 @@ package system
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/signal"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,6 +25,9 @@ import (
 func TestMain(m *testing.M) {
 	if name := os.Getenv("E2E_SERVICE"); name != "" {
 		os.Exit(serve(name, os.Getenv("E2E_ADDRESS")))
+	}
+	if address := os.Getenv("E2E_STUCK"); address != "" {
+		os.Exit(beStuck(address))
 	}
 	if seconds := os.Getenv("E2E_LOAD"); seconds != "" {
 		os.Exit(load(seconds))
@@ -44,6 +50,31 @@ func serve(name, address string) int {
 	server := &http.Server{Addr: address, Handler: handler, ReadHeaderTimeout: 10 * time.Second}
 	fmt.Fprintln(os.Stderr, server.ListenAndServe())
 	return 1
+}
+
+// beStuck listens, accepts nothing, and has filled its queue: to whoever connects nobody answers.
+func beStuck(address string) int {
+	to, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return 2
+	}
+	socket, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	err = errors.Join(err, syscall.Bind(socket, &syscall.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}), syscall.Listen(socket, 0))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	var held []net.Conn // open until this process ends
+	for err == nil {
+		var c net.Conn
+		c, err = net.DialTimeout("tcp", address, 100*time.Millisecond)
+		held = append(held, c)
+	}
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGTERM)
+	<-stop
+	runtime.KeepAlive(held)
+	return 0
 }
 
 // fail is a release that goes wrong after its start: it hangs before it is ready, dies a while after, or serves with
