@@ -17,7 +17,7 @@ const refusing = "#!/bin/sh\necho 'FAIL rules: this release cannot read them' >&
 
 // faulty passes its own check and goes wrong later; see fail.
 func faulty(fault string) []byte {
-	return fmt.Appendf(nil, "#!/bin/sh\ncase \"$*\" in *--check*) exit 0;; esac\nexec env E2E_FAULT=%s %s/service\n", fault, tools)
+	return fmt.Appendf(nil, "#!/bin/sh\ncase \"$*\" in *--check*) exit 0;; esac\nexec env E2E_FAULT=%s %s/service \"$@\"\n", fault, tools)
 }
 
 // deploy runs deploy.sh and returns what it says.
