@@ -26,8 +26,8 @@ func Rules() Table[rules.Rule] {
 			wholeColumn("needs", func(r *row) *int { return &r.Needs }),
 			textColumn("note", func(r *row) *string { return &r.Note }),
 		},
-		forget:   func(r *row) { r.ID, r.UpdatedAt = 0, "" },
-		host:     func(r *row) *string { return &r.Host },
+		forget: func(r *row) { r.ID, r.UpdatedAt = 0, "" },
+		host:   func(r *row) *string { return &r.Host },
 		validate: func(r *row) error {
 			return firstError(r.Validate(), checkConditions(r.Conditions), checkNeeds(r.Needs), checkNote(r.Note))
 		},
