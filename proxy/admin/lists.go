@@ -82,11 +82,7 @@ func (s *Server) listHosts(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) listGuards(w http.ResponseWriter, r *http.Request) error {
-	host, err := hostFilter(r)
-	if err != nil {
-		return err
-	}
-	rows, more, err := s.Store.Guards(r.Context(), host, maxRows)
+	rows, more, host, err := listed(r, s.Store.Guard, s.Store.Guards)
 	if err != nil {
 		return err
 	}
