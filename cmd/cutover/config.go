@@ -12,6 +12,8 @@ import (
 
 	"github.com/BurntSushi/toml"
 	"github.com/spf13/cobra"
+
+	"cutover/tlsbridge"
 )
 
 const defaultConfigFile = "/etc/cutover/cutover.toml"
@@ -46,6 +48,10 @@ type ACMEConfig struct {
 	Root       string
 	Email      string
 	AccountKey string
+	Limits     tlsbridge.Limits
+	InFlight   int
+	Preflight  string // on or off
+	Addresses  []netip.Addr
 }
 
 // configValue is a setting's value and where it came from.

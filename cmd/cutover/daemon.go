@@ -99,6 +99,7 @@ func (d *daemon) components() map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
 		"rules":        d.store.Run,
 		"certificates": d.certificates.Run,
+		"retries":      d.retryEdited,
 		"access log":   d.access.Run,
 		"http":         d.front.Load().Run,
 		"status line":  d.keepStatus,

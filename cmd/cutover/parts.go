@@ -28,8 +28,9 @@ func (d *daemon) openAdmin() error {
 		d.adminListeners = append(d.adminListeners, newAdminListener(listener))
 	}
 	d.admin = &admin.Server{
-		TrustPeer: takeover.SameService,
-		Store:     d.store, Decide: func(r *http.Request) rules.Decision { return d.handler.Decide(r) },
+		Prefetcher: prefetcher{d.certificates},
+		TrustPeer:  takeover.SameService,
+		Store:      d.store, Decide: func(r *http.Request) rules.Decision { return d.handler.Decide(r) },
 		Status: d.parts, Ready: d.ready, Metrics: d.metrics.Handler(), Keys: keys, Log: d.log, Version: version,
 	}
 	return nil
@@ -103,6 +104,7 @@ func (d *daemon) parts() admin.Parts {
 		},
 		Certificates: &admin.CertificateStatus{
 			Issuer: certificates.Issuer, Stored: certificates.Stored, InFlight: certificates.InFlight, BackedOff: backedOff(certificates.BackedOff),
+			Late: certificates.Late, Outage: certificates.Outage, Budget: budgetParts(certificates.Budget),
 		},
 		Upstreams: d.upstreamParts(),
 		Older:     d.older(),

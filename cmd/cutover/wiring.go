@@ -26,8 +26,15 @@ func (d *daemon) openCertificates(context.Context) error {
 		Issuer:    d.config.ACME.Issuer,
 		Allowed:   func(name string) bool { return d.store.Load().Allows(name) },
 		Attempts:  attempts{d.observed},
-		Log:       d.log,
-		OnEvent:   d.countCertificateEvent,
+		Budget:    budgets{d.observed},
+		Queue:     d.observed,
+		Limits:    d.config.ACME.Limits,
+		Preflight: preflight(d.config.ACME),
+
+		MaxInFlight: d.config.ACME.InFlight,
+
+		Log:     d.log,
+		OnEvent: d.countCertificateEvent,
 	}
 	options.HTTPPort, _ = port(d.sockets[systemd.HTTP])
 	options.TLSPort, options.ListenHost = port(d.sockets[systemd.HTTPS])

@@ -1,0 +1,91 @@
+package tlsbridge
+
+import (
+	"errors"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	newNamesWindow = time.Minute
+	maxClients     = 10_000
+)
+
+var errClient = errors.New("this client has asked for too many names without a certificate")
+
+// newNames bounds how many names without a certificate one client may ask for, so that a single stranger who knows all the
+// names does not use up the budget. It is kept in memory: its time is a minute.
+type newNames struct {
+	limit int
+
+	mu   sync.Mutex
+	seen map[netip.Prefix][]askedName
+}
+
+type askedName struct {
+	name string
+	at   time.Time
+}
+
+// allow notes that a client asks for a name; false if that is one too many. Asking again for the same one is not.
+func (n *newNames) allow(client netip.Prefix, name string) bool {
+	if !client.IsValid() {
+		return true
+	}
+	now := time.Now()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.seen == nil {
+		n.seen = map[netip.Prefix][]askedName{}
+	}
+	asked := recent(n.seen[client], now)
+	if slices.ContainsFunc(asked, func(a askedName) bool { return a.name == name }) {
+		return true
+	}
+	if len(asked) >= n.limit {
+		return false
+	}
+	if len(n.seen) >= maxClients {
+		n.makeRoom(now)
+	}
+	n.seen[client] = append(asked, askedName{name, now})
+	return true
+}
+
+func recent(asked []askedName, now time.Time) []askedName {
+	return slices.DeleteFunc(asked, func(a askedName) bool { return now.Sub(a.at) >= newNamesWindow })
+}
+
+// makeRoom forgets clients of more than a minute ago, and where that is not enough, any one.
+func (n *newNames) makeRoom(now time.Time) {
+	maps.DeleteFunc(n.seen, func(_ netip.Prefix, asked []askedName) bool { return len(recent(asked, now)) == 0 })
+	for client := range n.seen {
+		if len(n.seen) < maxClients {
+			return
+		}
+		delete(n.seen, client)
+	}
+}
+
+// clientOf returns the network that counts as one client: an IPv4 address, or the 64 bits of IPv6 that one subscriber has.
+// It is invalid for a connection that is not TCP.
+func clientOf(c net.Conn) netip.Prefix {
+	if c == nil {
+		return netip.Prefix{}
+	}
+	tcp, ok := c.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.Prefix{}
+	}
+	address := tcp.AddrPort().Addr().Unmap().WithZone("")
+	bits := 64
+	if address.Is4() {
+		bits = 32
+	}
+	prefix, _ := address.Prefix(bits) // fails for an address that is not valid, and is invalid then
+	return prefix
+}
