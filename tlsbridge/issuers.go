@@ -66,8 +66,8 @@ func (c *Certificates) beginOrder(ctx context.Context, name string, spare bool) 
 
 // notOrdered notes why a name has no certificate.
 func (c *Certificates) notOrdered(ctx context.Context, name string, cause error) {
-	if ctx.Err() != nil || errors.Is(cause, context.Canceled) {
-		return // the client has left or we end, which is no failure
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return // we end, which is nobody's failure
 	}
 	c.event("failed", name, cause)
 	if problem, ok := rateLimit(cause); ok {

@@ -1,7 +1,6 @@
 package tlsbridge
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -104,5 +103,5 @@ func isOutage(err error) bool {
 	if errors.As(err, &problem) {
 		return problem.Status >= http.StatusInternalServerError || problem.Type == acme.ProblemTypeServerInternal
 	}
-	return !errors.Is(err, context.Canceled) && !errors.As(err, new(*budgetError))
+	return !errors.As(err, new(*budgetError))
 }

@@ -1,6 +1,7 @@
 package tlsbridge
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -185,6 +186,7 @@ func TestAnOutageIsToldFromARefusal(t *testing.T) {
 		want bool
 	}{
 		{errDown, true},
+		{fmt.Errorf("finalizing order: %w", context.DeadlineExceeded), true},
 		{acme.Problem{Type: acme.ProblemTypeServerInternal, Status: 500}, true},
 		{acme.Problem{Type: acme.ProblemTypeRateLimited, Status: 503, Detail: "Service busy; retry later."}, true},
 		{acme.Problem{Type: acme.ProblemTypeUnauthorized, Status: 403}, false},

@@ -36,7 +36,7 @@ func TestAQueueIsWorkedOffWithinTheBudgetThroughRestarts(t *testing.T) {
 				t.Errorf("hour %d: it is not said what the others wait for: %+v", hour, status)
 			}
 			r.restart()
-			time.Sleep(began.Add(time.Duration(hour+1) * time.Hour).Add(2 * time.Minute).Sub(time.Now()))
+			time.Sleep(time.Until(began.Add(time.Duration(hour+1)*time.Hour + 2*time.Minute)))
 		}
 		if orders := r.ca.ordered(time.Time{}); len(orders) != 30 {
 			t.Errorf("%d orders for 30 names", len(orders))

@@ -119,7 +119,7 @@ func (c *Certificates) notRenewed(ctx context.Context, name string, cause error)
 	if stop, ok := ctx.Value(stopKey{}).(context.CancelFunc); ok {
 		defer stop()
 	}
-	if cause == nil || ctx.Err() != nil || errors.Is(cause, context.Canceled) {
+	if cause == nil || errors.Is(ctx.Err(), context.Canceled) {
 		return // we end, which is nobody's failure
 	}
 	c.event("failed", name, cause)
