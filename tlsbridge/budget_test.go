@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -216,4 +217,26 @@ func TestANameThatDoesNotLeadHereCostsNoOrder(t *testing.T) {
 			t.Errorf("%+v", waiting)
 		}
 	})
+}
+
+func TestTheMachinesOwnAddressesAreFoundWithoutAList(t *testing.T) {
+	for text, want := range map[string]bool{"127.0.0.1": true, "192.0.2.1": false, "0.0.0.0": false, "::": false, "224.0.0.1": false} {
+		if got := isLocal(t.Context(), netip.MustParseAddr(text)); got != want {
+			t.Errorf("%s: %v", text, got)
+		}
+	}
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, each := range addresses {
+		network, ok := each.(*net.IPNet)
+		if !ok || network.IP.IsLinkLocalUnicast() { // those need to know their interface, and no name leads to them
+			continue
+		}
+		address, _ := netip.AddrFromSlice(network.IP)
+		if !isLocal(t.Context(), address.Unmap()) {
+			t.Errorf("%s is not taken for ours", address)
+		}
+	}
 }

@@ -2,7 +2,6 @@ package tlsbridge
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -36,12 +35,8 @@ func (p *Preflight) check(ctx context.Context, name string) error {
 	if err != nil {
 		return fmt.Errorf("before the order: %s cannot be looked up: %w", name, err)
 	}
-	ours, err := p.ours()
-	if err != nil {
-		return fmt.Errorf("before the order: the addresses of this machine are not known: %w", err)
-	}
 	for _, address := range found {
-		if slices.Contains(ours, address.Unmap().WithZone("")) {
+		if p.isOurs(ctx, address.Unmap().WithZone("")) {
 			return nil
 		}
 	}
@@ -55,24 +50,26 @@ func (p *Preflight) resolve(ctx context.Context, name string) ([]netip.Addr, err
 	return net.DefaultResolver.LookupNetIP(ctx, "ip", name)
 }
 
-func (p *Preflight) ours() ([]netip.Addr, error) {
+func (p *Preflight) isOurs(ctx context.Context, address netip.Addr) bool {
 	if len(p.Addresses) > 0 {
-		return p.Addresses, nil
+		return slices.Contains(p.Addresses, address)
 	}
-	addresses, err := net.InterfaceAddrs()
+	return isLocal(ctx, address)
+}
+
+// isLocal reports whether this machine has an address: then the kernel answers it from that same one. Nothing is sent. To list
+// the addresses would need netlink, which the service's sandbox denies.
+func isLocal(ctx context.Context, address netip.Addr) bool {
+	if address.IsUnspecified() {
+		return false
+	}
+	var dialer net.Dialer
+	const discard = 9
+	conn, err := dialer.DialContext(ctx, "udp", netip.AddrPortFrom(address, discard).String())
 	if err != nil {
-		return nil, err
+		return false // there is no way to it
 	}
-	var ours []netip.Addr
-	for _, address := range addresses {
-		if network, ok := address.(*net.IPNet); ok {
-			if ip, ok := netip.AddrFromSlice(network.IP); ok {
-				ours = append(ours, ip.Unmap())
-			}
-		}
-	}
-	if len(ours) == 0 {
-		return nil, errors.New("there are none")
-	}
-	return ours, nil
+	defer func() { _ = conn.Close() }() // nothing was written
+	local, ok := conn.LocalAddr().(*net.UDPAddr)
+	return ok && local.AddrPort().Addr().Unmap().WithZone("") == address
 }

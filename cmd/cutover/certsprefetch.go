@@ -176,12 +176,12 @@ func awaitPrefetch(ctx context.Context, env *environment, s *session, batch int6
 
 func prefetchText(status admin.Prefetch) string {
 	total := status.Done + status.Queued + status.Failed
-	text := fmt.Sprintf("%d of %s %s a certificate", status.Done, count(total, "host"), map[bool]string{true: "has", false: "have"}[total == 1])
+	text := fmt.Sprintf("%d of %s done", status.Done, count(total, "host"))
 	if status.WaitingTotal > 0 {
-		text += fmt.Sprintf(", %d failed and are tried again", status.WaitingTotal)
+		text += fmt.Sprintf(", %d failed and will be tried again", status.WaitingTotal)
 	}
 	if status.Failed > 0 {
-		text += fmt.Sprintf(", %d are named by no rule any more", status.Failed)
+		text += fmt.Sprintf(", no rule names %d any more", status.Failed)
 	}
 	if !status.Until.IsZero() {
 		text += fmt.Sprintf("; the others wait until %s: %s", timeText(status.Until), oneLine(status.Reason))
@@ -219,7 +219,7 @@ func prefetchFailure(answer admin.PrefetchAnswer, status admin.Prefetch, waited 
 		return withHint(fmt.Errorf("%s not queued", count(len(answer.Refused), "host")), "cutover rules set HOST, then again")
 	}
 	if waited && status.WaitingTotal+status.Failed > 0 {
-		return withHint(fmt.Errorf("%s without a certificate", count(status.WaitingTotal+status.Failed, "host")),
+		return withHint(fmt.Errorf("%s still without a certificate", count(status.WaitingTotal+status.Failed, "host")),
 			"does DNS lead each to this machine? They are tried again by themselves")
 	}
 	return nil
