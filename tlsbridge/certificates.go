@@ -47,6 +47,7 @@ type CertificateOptions struct {
 	Budget    BudgetStore  // keeps what was ordered, for all processes on Dir; nil keeps it in memory
 	Queue     Queue        // of names for Prefetch; nil for none
 	Preflight *Preflight   // nil orders without a look at the DNS
+	DNS       *DNSUpdate   // proves names to the CA by the DNS, and in no other way; nil for the challenges of the ports
 	// Any reports whether an allowed name is one that no row names exactly; nil means that there are none.
 	Any         func(name string) bool
 	MaxInFlight int           // certificates being issued at once; 0 means 20
@@ -154,7 +155,7 @@ func (c *Certificates) configure() error {
 const lastMoment = 0.01
 
 func (c *Certificates) decide(_ context.Context, name string) error {
-	if !c.options.Allowed(name) && !c.kept.has(name) {
+	if !c.options.Allowed(name) && !c.kept.covers(name) {
 		return errNotAllowed
 	}
 	return nil
@@ -171,7 +172,8 @@ func (c *Certificates) useIssuer(front, background certmagic.Issuer) {
 func (c *Certificates) acmeTemplate(logger *zap.Logger) certmagic.ACMEIssuer {
 	o := c.options
 	return certmagic.ACMEIssuer{
-		CA: o.Directory, Email: o.Email, AccountKeyPEM: o.AccountKeyPEM, Agreed: true, TrustedRoots: o.Root,
+		DNS01Solver: o.DNS.solver(logger),
+		CA:          o.Directory, Email: o.Email, AccountKeyPEM: o.AccountKeyPEM, Agreed: true, TrustedRoots: o.Root,
 		ListenHost: o.ListenHost, AltHTTPPort: o.HTTPPort, AltTLSALPNPort: o.TLSPort,
 		DisableHTTPChallenge: o.HTTPPort == 0, DisableTLSALPNChallenge: o.TLSPort == 0, Logger: logger,
 	}
@@ -231,7 +233,7 @@ func (c *Certificates) newTLSConfig() *tls.Config {
 func (c *Certificates) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
 	allowed := c.options.Allowed(name)
-	if c.kept.has(name) || (allowed && (isChallenge(hello) || c.Ready(name))) {
+	if c.kept.covers(name) || (allowed && (isChallenge(hello) || c.Ready(name))) {
 		return c.front.GetCertificate(hello)
 	}
 	if !allowed {
@@ -258,7 +260,7 @@ func (c *Certificates) mayAsk(hello *tls.ClientHelloInfo, name string) error {
 	if err := c.mayOrder(name); err != nil {
 		return err
 	}
-	if !c.newNames.allow(clientOf(hello.Conn), name) {
+	if c.budget != nil && !c.newNames.allow(clientOf(hello.Conn), name) { // a CA of our own needs no limit
 		c.event("client", name, errClient)
 		return errClient
 	}

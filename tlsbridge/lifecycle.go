@@ -95,7 +95,7 @@ func (c *Certificates) storedNames(ctx context.Context) []string {
 			c.options.Log.Warn("stored certificates cannot be listed", slog.Any("error", err))
 		}
 		for _, folder := range folders {
-			names = append(names, path.Base(folder))
+			names = append(names, nameOfStored(path.Base(folder)))
 		}
 	}
 	slices.Sort(names)

@@ -2,7 +2,12 @@ package main
 
 import (
 	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
 	"log/slog"
+	"os"
+	"strings"
 	"time"
 
 	"cutover/proxy/admin"
@@ -45,6 +50,25 @@ func preflight(c ACMEConfig) *tlsbridge.Preflight {
 		return nil
 	}
 	return &tlsbridge.Preflight{Addresses: c.Addresses}
+}
+
+// dnsUpdate returns how names are proved by the DNS; nil if they are not.
+func dnsUpdate(c DNSConfig) (*tlsbridge.DNSUpdate, error) {
+	if c.Server == "" {
+		return nil, nil
+	}
+	if c.Key == "" || c.Secret == "" {
+		return nil, withHint(errors.New("acme.dns.server needs acme.dns.key and acme.dns.secret"), "tsig-keygen makes a key; the secret goes into a file of its own")
+	}
+	secret, err := os.ReadFile(c.Secret)
+	if err != nil {
+		return nil, fmt.Errorf("acme.dns.secret: %w", err)
+	}
+	text := strings.TrimSpace(string(secret))
+	if _, err := base64.StdEncoding.DecodeString(text); err != nil || text == "" {
+		return nil, withHint(fmt.Errorf("acme.dns.secret: %s does not hold base64", c.Secret), "the file holds what stands after 'secret' in a key file of BIND, without quotes")
+	}
+	return &tlsbridge.DNSUpdate{Server: c.Server, Key: c.Key, Algorithm: c.Algorithm, Secret: text}, nil
 }
 
 const (

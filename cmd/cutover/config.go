@@ -52,6 +52,15 @@ type ACMEConfig struct {
 	InFlight   int
 	Preflight  string // on or off
 	Addresses  []netip.Addr
+	DNS        DNSConfig
+}
+
+// DNSConfig says where names are proved by the DNS; without a server they are not.
+type DNSConfig struct {
+	Server    string
+	Key       string
+	Algorithm string
+	Secret    string // a file
 }
 
 // configValue is a setting's value and where it came from.

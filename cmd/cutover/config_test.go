@@ -77,6 +77,7 @@ func TestMistakesInTheConfigurationAreNamed(t *testing.T) {
 		"no orders":           {"[acme]\norders = 0", "must be a whole number from 1"},
 		"half a preflight":    {"[acme]\npreflight = 'maybe'", "must be one of on, off"},
 		"a range of our own":  {"[acme]\naddresses = ['192.0.2.0/24']", "must be an address such as 192.0.2.10"},
+		"a server, no port":   {"[acme.dns]\nserver = '192.0.2.53'", "must be HOST:PORT"},
 		"nothing sampled":     {"access_sample = 0", "set access_log"},
 		"sample not a number": {"access_sample = 'nan'", "set access_log"},
 	} {

@@ -45,6 +45,9 @@ func (d *daemon) openCertificates(context.Context) error {
 	if options.AccountKeyPEM, err = readOptional(d.config.ACME.AccountKey); err != nil {
 		return fmt.Errorf("acme.account_key: %w", err)
 	}
+	if options.DNS, err = dnsUpdate(d.config.ACME.DNS); err != nil {
+		return err
+	}
 	d.certificates, err = tlsbridge.NewCertificates(options)
 	return err
 }

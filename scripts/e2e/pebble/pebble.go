@@ -30,6 +30,7 @@ import (
 type Options struct {
 	HTTPPort, TLSPort int
 	Answer            net.IP // of every name; nil means 127.0.0.1
+	Resolver          string // host:port of a DNS server that is asked, on TCP, instead of one that answers so
 	Validity          uint64 // of certificates, in seconds; 0 means 90 days
 	Log               io.Writer
 	// Orders is how many orders are taken within OrdersWindow; 0 is no limit.
@@ -71,6 +72,9 @@ func Start(o Options) (*Server, error) {
 	resolver, err := s.serveNames()
 	if err != nil {
 		return nil, err
+	}
+	if o.Resolver != "" {
+		resolver = o.Resolver
 	}
 	logger := log.New(o.Log, "", 0)
 	store := db.NewMemoryStore()
