@@ -2,7 +2,6 @@ package tlsbridge
 
 import (
 	"errors"
-	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -12,7 +11,7 @@ import (
 
 const (
 	newNamesWindow = time.Minute
-	maxClients     = 10_000
+	maxClients     = 10_000 // in each half of the memory
 )
 
 var errClient = errors.New("this client has asked for too many names without a certificate")
@@ -22,8 +21,9 @@ var errClient = errors.New("this client has asked for too many names without a c
 type newNames struct {
 	limit int
 
-	mu   sync.Mutex
-	seen map[netip.Prefix][]askedName
+	mu         sync.Mutex
+	young, old map[netip.Prefix][]askedName // who asked since turned, and who before and not since
+	turned     time.Time
 }
 
 type askedName struct {
@@ -39,36 +39,32 @@ func (n *newNames) allow(client netip.Prefix, name string) bool {
 	now := time.Now()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.seen == nil {
-		n.seen = map[netip.Prefix][]askedName{}
+	n.turn(now)
+	asked, ok := n.young[client]
+	if !ok {
+		asked = n.old[client]
 	}
-	asked := recent(n.seen[client], now)
+	asked = recent(asked, now)
 	if slices.ContainsFunc(asked, func(a askedName) bool { return a.name == name }) {
 		return true
 	}
 	if len(asked) >= n.limit {
 		return false
 	}
-	if len(n.seen) >= maxClients {
-		n.makeRoom(now)
-	}
-	n.seen[client] = append(asked, askedName{name, now})
+	n.young[client] = append(asked, askedName{name, now})
 	return true
+}
+
+// turn forgets all at once who has not asked for a minute, or sooner where there are too many: to look for them one by one would
+// cost most when there are most.
+func (n *newNames) turn(now time.Time) {
+	if n.young == nil || now.Sub(n.turned) >= newNamesWindow || len(n.young) >= maxClients {
+		n.young, n.old, n.turned = map[netip.Prefix][]askedName{}, n.young, now
+	}
 }
 
 func recent(asked []askedName, now time.Time) []askedName {
 	return slices.DeleteFunc(asked, func(a askedName) bool { return now.Sub(a.at) >= newNamesWindow })
-}
-
-// makeRoom forgets clients of more than a minute ago, and where that is not enough, any one.
-func (n *newNames) makeRoom(now time.Time) {
-	maps.DeleteFunc(n.seen, func(_ netip.Prefix, asked []askedName) bool { return len(recent(asked, now)) == 0 })
-	for client := range n.seen {
-		if len(n.seen) < maxClients {
-			return
-		}
-		delete(n.seen, client)
-	}
 }
 
 // clientOf returns the network that counts as one client: an IPv4 address, or the 64 bits of IPv6 that one subscriber has.
