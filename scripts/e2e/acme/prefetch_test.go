@@ -164,8 +164,8 @@ func TestAQueueIsWorkedOffWithinTheCAsLimitThroughKills(t *testing.T) {
 	if stats.Refused > 0 {
 		t.Errorf("%d orders were made beyond the limit", stats.Refused)
 	}
-	if most := names + 4*kills; stats.Orders > most {
-		t.Errorf("%d orders, want at most %d: one a name, and those that a kill broke off", stats.Orders, most)
+	if most := names + names/10 + 4*kills; stats.Orders > most {
+		t.Errorf("%d orders, want at most %d: one a name, those that a kill broke off, and some for answers that came late", stats.Orders, most)
 	}
 }
 
