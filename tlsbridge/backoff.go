@@ -3,7 +3,6 @@ package tlsbridge
 import (
 	"context"
 	"log/slog"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -36,12 +35,18 @@ type backOff struct {
 	names map[string]Attempt
 }
 
+// The last steps of delay.
+const (
+	maxSteps  = 4
+	stepsByCA = 2
+)
+
 // delay returns how long a name waits after so many failures in a row: 1 minute, 10, 100, then a day; ±20 %, so that
 // many names do not come at once.
 func delay(failures int) time.Duration {
 	steps := []time.Duration{time.Minute, 10 * time.Minute, 100 * time.Minute, 24 * time.Hour}
 	step := steps[min(max(failures, 1), len(steps))-1]
-	return time.Duration(float64(step) * (0.8 + 0.4*rand.Float64()))
+	return jittered(step)
 }
 
 // loadBackOff reads what is kept. A store that cannot be read costs the memory of failures, not the start.
@@ -68,10 +73,19 @@ func (b *backOff) holds(name string) (Attempt, bool) {
 	return a, ok && time.Now().Before(a.Next)
 }
 
-func (b *backOff) failed(ctx context.Context, name string, cause error) {
+func (b *backOff) failed(ctx context.Context, name string, cause error) Attempt {
+	return b.note(ctx, name, cause, maxSteps)
+}
+
+// failedByCA is failed where the CA is to blame: a name need not wait for long after the CA's return.
+func (b *backOff) failedByCA(ctx context.Context, name string, cause error) Attempt {
+	return b.note(ctx, name, cause, stepsByCA)
+}
+
+func (b *backOff) note(ctx context.Context, name string, cause error, steps int) Attempt {
 	b.mu.Lock()
 	a := Attempt{Name: name, Failures: b.names[name].Failures + 1, At: time.Now(), Error: cause.Error()}
-	a.Next = a.At.Add(delay(a.Failures))
+	a.Next = a.At.Add(delay(min(a.Failures, steps)))
 	b.names[name] = a
 	b.mu.Unlock()
 	b.log.Warn("a certificate could not be had", slog.String("name", name), slog.Int("failures", a.Failures), slog.Time("next", a.Next), slog.Any("error", cause))
@@ -80,6 +94,7 @@ func (b *backOff) failed(ctx context.Context, name string, cause error) {
 			b.log.Warn("a failed certificate attempt is not kept", slog.String("name", name), slog.Any("error", err))
 		}
 	}
+	return a
 }
 
 // forget lets a name be tried at once.

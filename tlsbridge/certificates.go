@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -40,12 +41,20 @@ type CertificateOptions struct {
 	ListenHost        string
 	// Allowed is the gate: it reports whether a name, in normal form, may have a certificate. It is asked at every
 	// handshake, so it must be quick.
-	Allowed     func(name string) bool
-	Attempts    AttemptStore  // keeps failures across restarts; nil keeps them in memory
+	Allowed   func(name string) bool
+	Attempts  AttemptStore // keeps failures across restarts; nil keeps them in memory
+	Limits    Limits       // of orders for new certificates
+	Budget    BudgetStore  // keeps what was ordered, for all processes on Dir; nil keeps it in memory
+	Queue     Queue        // of names for Prefetch; nil for none
+	Preflight *Preflight   // nil orders without a look at the DNS
+	DNS       *DNSUpdate   // proves names to the CA by the DNS, and in no other way; nil for the challenges of the ports
+	// Any reports whether an allowed name is one that no row names exactly; nil means that there are none.
+	Any         func(name string) bool
 	MaxInFlight int           // certificates being issued at once; 0 means 20
 	RenewEvery  time.Duration // between looks for certificates to renew; 0 means 10 minutes
 	Log         *slog.Logger  // nil discards
-	// OnEvent is told "issued", "failed" or "busy" with the name; may be nil.
+	// OnEvent is told "issued", "failed", "busy", "budget" (there is no room in it) or "client" (one has asked for too many
+	// names) with the name; may be nil.
 	OnEvent func(event, name string, err error)
 }
 
@@ -64,11 +73,18 @@ type Certificates struct {
 	tls        *tls.Config
 	slots      chan struct{} // holds one for each name that is being issued
 	kept       *names        // that have a stored certificate
+	budget     *budget
+	orders     *orders
+	newNames   *newNames
+	outage     *outage
+	late       *late
+	kick       chan struct{} // there is something new in the queue
 
-	work sync.WaitGroup // Prepare's goroutines
-	mu   sync.Mutex
-	busy map[string]bool // names that Prepare is at
-	held map[string]int  // how many handshakes wait for a name that holds a slot
+	work   sync.WaitGroup // Prepare's goroutines
+	mu     sync.Mutex
+	busy   map[string]bool // names that Prepare is at
+	paused BudgetHold      // what the queue waits for
+	held   map[string]int  // how many handshakes wait for a name that holds a slot
 	// base makes contexts that end with Run; nil while Run does not run.
 	base func() context.Context
 }
@@ -96,7 +112,8 @@ func NewCertificates(o CertificateOptions) (*Certificates, error) {
 	c := &Certificates{
 		options: o, storage: &certmagic.FileStorage{Path: o.Dir}, tickets: ring, slots: make(chan struct{}, o.MaxInFlight),
 		back: loadBackOff(context.Background(), o.Attempts, o.Log), busy: map[string]bool{},
-		held: map[string]int{}, kept: &names{},
+		held: map[string]int{}, kept: &names{}, late: &late{}, outage: &outage{log: o.Log}, kick: make(chan struct{}, 1),
+		newNames: &newNames{limit: o.Limits.orDefaults().PerClient},
 	}
 	if err := c.configure(); err != nil {
 		return nil, err
@@ -114,16 +131,12 @@ func (c *Certificates) configure() error {
 		Capacity: 10_000, RenewCheckInterval: c.options.RenewEvery, Logger: logger,
 		GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) { return c.background, nil },
 	})
-	newConfig := func(onDemand *certmagic.OnDemandConfig) *certmagic.Config {
-		return certmagic.New(c.cache, certmagic.Config{Storage: c.storage, OnDemand: onDemand, Logger: logger, DisableStorageCheck: true})
-	}
-	c.background = newConfig(nil)
-	c.front = newConfig(&certmagic.OnDemandConfig{DecisionFunc: func(_ context.Context, name string) error {
-		if !c.options.Allowed(name) && !c.kept.has(name) {
-			return errNotAllowed
-		}
-		return nil
-	}})
+	c.background = certmagic.New(c.cache, certmagic.Config{Storage: c.storage, Logger: logger, DisableStorageCheck: true, OnEvent: c.renewalEvent})
+	c.front = certmagic.New(c.cache, certmagic.Config{
+		Storage: c.storage, OnDemand: &certmagic.OnDemandConfig{DecisionFunc: c.decide}, Logger: logger, DisableStorageCheck: true,
+		// Handshakes leave renewing to the background, but for a certificate that is about to expire.
+		RenewalWindowRatio: lastMoment, DisableARI: true,
+	})
 	switch c.options.Issuer {
 	case IssuerACME:
 		c.useACME(logger)
@@ -138,23 +151,42 @@ func (c *Certificates) configure() error {
 	return fmt.Errorf("there is no issuer %q: it must be acme, local or off", c.options.Issuer)
 }
 
+// lastMoment is the part of a certificate's life in which a handshake renews it.
+const lastMoment = 0.01
+
+func (c *Certificates) decide(_ context.Context, name string) error {
+	if !c.options.Allowed(name) && !c.kept.covers(name) {
+		return errNotAllowed
+	}
+	return nil
+}
+
+// useIssuer sets who issues.
+func (c *Certificates) useIssuer(front, background certmagic.Issuer) {
+	c.front.Issuers = []certmagic.Issuer{front}
+	c.background.Issuers = []certmagic.Issuer{background}
+	c.issuerKeys = []string{background.IssuerKey()}
+}
+
 // acmeTemplate tells certmagic of our ports, which keeps it from opening its own.
 func (c *Certificates) acmeTemplate(logger *zap.Logger) certmagic.ACMEIssuer {
 	o := c.options
 	return certmagic.ACMEIssuer{
-		CA: o.Directory, Email: o.Email, AccountKeyPEM: o.AccountKeyPEM, Agreed: true, TrustedRoots: o.Root,
+		DNS01Solver: o.DNS.solver(logger),
+		CA:          o.Directory, Email: o.Email, AccountKeyPEM: o.AccountKeyPEM, Agreed: true, TrustedRoots: o.Root,
 		ListenHost: o.ListenHost, AltHTTPPort: o.HTTPPort, AltTLSALPNPort: o.TLSPort,
 		DisableHTTPChallenge: o.HTTPPort == 0, DisableTLSALPNChallenge: o.TLSPort == 0, Logger: logger,
 	}
 }
 
 func (c *Certificates) useACME(logger *zap.Logger) {
-	front := certmagic.NewACMEIssuer(c.front, c.acmeTemplate(logger))
-	c.front.Issuers = []certmagic.Issuer{acmeIssuer{front, &gate{c, true}}}
-	background := certmagic.NewACMEIssuer(c.background, c.acmeTemplate(logger))
-	c.background.Issuers = []certmagic.Issuer{acmeIssuer{background, &gate{c, false}}}
-	c.challenges = front
-	c.issuerKeys = []string{front.IssuerKey()}
+	template := c.acmeTemplate(logger)
+	background := certmagic.NewACMEIssuer(c.background, template)
+	template.HTTPProxy = func(r *http.Request) (*url.URL, error) { return c.orders.proxy(r) }
+	c.challenges = certmagic.NewACMEIssuer(c.front, template)
+	c.useIssuer(acmeIssuer{c.challenges, &gate{c}}, background)
+	c.budget = newBudget(c.options, background.IssuerKey())
+	c.orders = newOrders(background.CA, c.options.Root, c.budget)
 }
 
 func (c *Certificates) useLocal() error {
@@ -163,9 +195,7 @@ func (c *Certificates) useLocal() error {
 		c.cache.Stop()
 		return fmt.Errorf("local CA: %w", err)
 	}
-	c.front.Issuers = []certmagic.Issuer{localIssuer{ca, &gate{c, true}}}
-	c.background.Issuers = []certmagic.Issuer{localIssuer{ca, &gate{c, false}}}
-	c.issuerKeys = []string{localIssuerKey}
+	c.useIssuer(gatedIssuer{localIssuer{ca}, &gate{c}}, localIssuer{ca})
 	return nil
 }
 
@@ -198,18 +228,18 @@ func (c *Certificates) newTLSConfig() *tls.Config {
 }
 
 // getCertificate is the gate. A certificate that is stored is always served. Without one it returns nothing for a name
-// that may have none, or that must wait after a failure: the client gets unrecognized_name at once, and neither storage
-// nor certmagic is asked.
+// that may have none, or that must wait after a failure or for the budget: the client gets unrecognized_name at once, and
+// neither storage nor certmagic is asked.
 func (c *Certificates) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
 	allowed := c.options.Allowed(name)
-	if c.kept.has(name) || (allowed && (isChallenge(hello) || c.Ready(name))) {
+	if c.kept.covers(name) || (allowed && (isChallenge(hello) || c.Ready(name))) {
 		return c.front.GetCertificate(hello)
 	}
 	if !allowed {
 		return nil, nil
 	}
-	if _, waits := c.back.holds(name); waits || c.options.Issuer == IssuerOff {
+	if err := c.mayAsk(hello, name); err != nil {
 		return nil, nil
 	}
 	release, err := c.takeSlot(name)
@@ -218,7 +248,42 @@ func (c *Certificates) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certific
 	}
 	defer release()
 	issuing(hello.Context())
-	return c.front.GetCertificate(hello)
+	certificate, err := c.front.GetCertificate(hello)
+	if errors.As(err, new(*budgetError)) {
+		return nil, nil
+	}
+	return certificate, err
+}
+
+// mayAsk says why a handshake must not have a certificate issued.
+func (c *Certificates) mayAsk(hello *tls.ClientHelloInfo, name string) error {
+	if err := c.mayOrder(name); err != nil {
+		return err
+	}
+	if c.budget != nil && !c.newNames.allow(clientOf(hello.Conn), name) { // a CA of our own needs no limit
+		c.event("client", name, errClient)
+		return errClient
+	}
+	return nil
+}
+
+// mayOrder says what a name without a certificate is known to wait for, without touching the disk. It takes nothing from the
+// budget: what is ordered meets beginOrder, too.
+func (c *Certificates) mayOrder(name string) error {
+	if c.options.Issuer == IssuerOff {
+		return errIssuingOff
+	}
+	if last, waits := c.back.holds(name); waits {
+		return errors.New("waiting after a failure: " + last.Error)
+	}
+	if err := c.outage.waits(); err != nil {
+		return err
+	}
+	err := c.budget.holds(name)
+	if err != nil {
+		c.event("budget", name, err)
+	}
+	return err
 }
 
 func isChallenge(hello *tls.ClientHelloInfo) bool {

@@ -9,42 +9,91 @@ import (
 	"github.com/caddyserver/certmagic"
 )
 
-// gate stands before every issuer: it holds names back that are no longer allowed or that failed lately, and notes how
-// it went. It sits where orders are made, not at the handshake's gate, so that a stored certificate is always served.
-type gate struct {
-	certificates *Certificates
-	failFast     bool // no second attempt: somebody waits in a handshake
-}
+// gate stands before the issuer of new certificates: it holds back names that are no longer allowed, that failed lately or for
+// which the budget has no room, and notes how it went. It sits where orders are made, not at the handshake's gate, so that a
+// stored certificate is always served. Its errors keep certmagic from trying again: somebody may wait in a handshake.
+type gate struct{ certificates *Certificates }
 
-func (g *gate) issue(ctx context.Context, csr *x509.CertificateRequest, issue func() (*certmagic.IssuedCertificate, error)) (*certmagic.IssuedCertificate, error) {
-	c := g.certificates
-	name := nameOf(csr)
-	if !c.options.Allowed(name) {
-		return nil, certmagic.ErrNoRetry{Err: errNotAllowed}
+func (g *gate) issue(ctx context.Context, csr *x509.CertificateRequest, issue func(context.Context) (*certmagic.IssuedCertificate, error)) (*certmagic.IssuedCertificate, error) {
+	c, name := g.certificates, nameOf(csr)
+	spare, _ := ctx.Value(spareKey{}).(bool)
+	if err := c.beginOrder(ctx, name, spare); err != nil {
+		return nil, certmagic.ErrNoRetry{Err: err}
 	}
-	if g.failFast {
-		if last, waits := c.back.holds(name); waits {
-			return nil, certmagic.ErrNoRetry{Err: errors.New("waiting after a failure: " + last.Error)}
-		}
-	}
-	issued, err := issue()
+	issued, err := issue(context.WithValue(ctx, paymentKey{}, &payment{name: name, spare: spare}))
 	if err == nil {
+		c.outage.answered()
 		c.kept.add(name)
-		c.event("issued", name, nil)
-		if err := c.back.forget(ctx, name); err != nil {
-			c.options.Log.Warn("a failed attempt from before is still kept", slog.String("name", name), slog.Any("error", err))
-		}
+		c.succeeded(ctx, name)
 		return issued, nil
 	}
-	c.event("failed", name, err)
-	if !g.failFast {
-		return nil, err
-	}
-	c.back.failed(ctx, name, err)
+	c.notOrdered(ctx, name, err)
 	if !errors.As(err, new(certmagic.ErrNoRetry)) {
 		err = certmagic.ErrNoRetry{Err: err}
 	}
 	return nil, err
+}
+
+// beginOrder says why nothing may be ordered for a name now. Else the order is paid for; what replaces a stored certificate
+// costs nothing.
+func (c *Certificates) beginOrder(ctx context.Context, name string, spare bool) error {
+	if !c.options.Allowed(name) {
+		return errNotAllowed
+	}
+	if last, waits := c.back.holds(name); waits {
+		return errors.New("waiting after a failure: " + last.Error)
+	}
+	if c.kept.has(name) || c.stored(name) {
+		return c.outage.enter()
+	}
+	if err := c.options.Preflight.check(ctx, name); err != nil {
+		c.notOrdered(ctx, name, &preflightError{err})
+		return err
+	}
+	if err := c.outage.enter(); err != nil {
+		return err
+	}
+	if err := c.orders.learn(ctx); err != nil {
+		c.notOrdered(ctx, name, err)
+		return err
+	}
+	err := c.budget.spend(ctx, name, spare)
+	if err != nil {
+		c.event("budget", name, err)
+	}
+	return err
+}
+
+// notOrdered notes why a name has no certificate.
+func (c *Certificates) notOrdered(ctx context.Context, name string, cause error) {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return // we end, which is nobody's failure
+	}
+	c.event("failed", name, cause)
+	if problem, ok := rateLimit(cause); ok {
+		c.outage.answered()
+		c.budget.limited(ctx, name, problem)
+		return
+	}
+	if errors.As(cause, new(*preflightError)) {
+		c.back.failed(ctx, name, cause)
+		return
+	}
+	if isOutage(cause) {
+		c.outage.failed(cause)
+		c.back.failedByCA(ctx, name, cause)
+		return
+	}
+	c.outage.answered()
+	c.back.failed(ctx, name, cause)
+}
+
+// succeeded notes that a name has its certificate.
+func (c *Certificates) succeeded(ctx context.Context, name string) {
+	c.event("issued", name, nil)
+	if err := c.back.forget(ctx, name); err != nil {
+		c.options.Log.Warn("a failed attempt from before is still kept", slog.String("name", name), slog.Any("error", err))
+	}
 }
 
 func nameOf(csr *x509.CertificateRequest) string {
@@ -62,21 +111,28 @@ type acmeIssuer struct {
 }
 
 func (i acmeIssuer) Issue(ctx context.Context, csr *x509.CertificateRequest) (*certmagic.IssuedCertificate, error) {
-	return i.gate.issue(ctx, csr, func() (*certmagic.IssuedCertificate, error) { return i.ACMEIssuer.Issue(ctx, csr) })
+	return i.gate.issue(ctx, csr, func(ctx context.Context) (*certmagic.IssuedCertificate, error) { return i.ACMEIssuer.Issue(ctx, csr) })
 }
 
-// localIssuer is the local CA behind the gate.
-type localIssuer struct {
-	ca   *localCA
+// gatedIssuer is any other issuer behind the gate.
+type gatedIssuer struct {
+	certmagic.Issuer
 	gate *gate
 }
+
+func (i gatedIssuer) Issue(ctx context.Context, csr *x509.CertificateRequest) (*certmagic.IssuedCertificate, error) {
+	return i.gate.issue(ctx, csr, func(ctx context.Context) (*certmagic.IssuedCertificate, error) { return i.Issuer.Issue(ctx, csr) })
+}
+
+// localIssuer is the local CA.
+type localIssuer struct{ ca *localCA }
 
 const localIssuerKey = "local"
 
 func (i localIssuer) IssuerKey() string { return localIssuerKey }
 
-func (i localIssuer) Issue(ctx context.Context, csr *x509.CertificateRequest) (*certmagic.IssuedCertificate, error) {
-	return i.gate.issue(ctx, csr, func() (*certmagic.IssuedCertificate, error) { return i.ca.sign(csr) })
+func (i localIssuer) Issue(_ context.Context, csr *x509.CertificateRequest) (*certmagic.IssuedCertificate, error) {
+	return i.ca.sign(csr)
 }
 
 // noIssuer only says where stored certificates are filed.
@@ -85,5 +141,5 @@ type noIssuer struct{ key string }
 func (i noIssuer) IssuerKey() string { return i.key }
 
 func (i noIssuer) Issue(context.Context, *x509.CertificateRequest) (*certmagic.IssuedCertificate, error) {
-	return nil, certmagic.ErrNoRetry{Err: errors.New("issuing is switched off: acme.issuer is off")}
+	return nil, certmagic.ErrNoRetry{Err: errIssuingOff}
 }

@@ -20,6 +20,22 @@ func (n *names) has(name string) bool {
 	return n.set[name]
 }
 
+// covers reports whether a certificate of the set is good for a name: its own, or a wildcard's.
+func (n *names) covers(name string) bool {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	_, parent, _ := strings.Cut(name, ".")
+	return n.set[name] || n.set["*."+parent]
+}
+
+// nameOfStored returns the name that certmagic has filed a certificate under.
+func nameOfStored(file string) string {
+	if parent, ok := strings.CutPrefix(file, "wildcard_"); ok {
+		return "*" + parent
+	}
+	return file
+}
+
 func (n *names) add(name string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -44,7 +60,7 @@ func (c *Certificates) findKept() {
 			continue // the pattern is our own
 		}
 		for _, file := range files {
-			set[strings.TrimSuffix(filepath.Base(file), ".crt")] = true
+			set[nameOfStored(strings.TrimSuffix(filepath.Base(file), ".crt"))] = true
 		}
 	}
 	c.kept.replace(set)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"path"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/certmagic"
@@ -14,12 +15,23 @@ import (
 
 const cleanEvery = 24 * time.Hour
 
-// Run renews, rotates ticket keys and cleans the storage until ctx ends; then it waits for what is being issued, gives
+// Run renews, works the queue off, rotates ticket keys and cleans the storage until ctx ends; then it waits for what is being issued, gives
 // back certmagic's locks and stops the cache.
 func (c *Certificates) Run(ctx context.Context) error {
 	c.mu.Lock()
 	c.base = func() context.Context { return ctx }
 	c.mu.Unlock()
+	var loops sync.WaitGroup
+	loops.Go(func() { c.renewLate(ctx) })
+	loops.Go(func() { c.workOff(ctx) })
+	c.maintain(ctx)
+	loops.Wait()
+	c.stop()
+	return nil
+}
+
+// maintain rotates ticket keys and cleans the storage until ctx ends.
+func (c *Certificates) maintain(ctx context.Context) {
 	rotate := time.NewTicker(ticketLook)
 	defer rotate.Stop()
 	clean := time.NewTicker(cleanEvery)
@@ -31,8 +43,7 @@ func (c *Certificates) Run(ctx context.Context) error {
 		case <-clean.C:
 			c.clean(ctx)
 		case <-ctx.Done():
-			c.stop()
-			return nil
+			return
 		}
 	}
 }
@@ -84,7 +95,7 @@ func (c *Certificates) storedNames(ctx context.Context) []string {
 			c.options.Log.Warn("stored certificates cannot be listed", slog.Any("error", err))
 		}
 		for _, folder := range folders {
-			names = append(names, path.Base(folder))
+			names = append(names, nameOfStored(path.Base(folder)))
 		}
 	}
 	slices.Sort(names)
@@ -108,10 +119,7 @@ func (c *Certificates) stored(name string) bool {
 // Prepare asks for a name's certificate in the background, if it is allowed, has none and need not wait. It returns at
 // once; asking again meanwhile does nothing.
 func (c *Certificates) Prepare(name string) {
-	if !c.options.Allowed(name) || c.Ready(name) || c.options.Issuer == IssuerOff {
-		return
-	}
-	if _, waits := c.back.holds(name); waits {
+	if !c.options.Allowed(name) || c.Ready(name) || c.mayOrder(name) != nil {
 		return
 	}
 	ctx, begun := c.begin(name)
@@ -120,12 +128,18 @@ func (c *Certificates) Prepare(name string) {
 	}
 	go func() {
 		defer c.done(name)
-		if err := c.front.ObtainCertAsync(ctx, name); err != nil {
-			c.options.Log.Debug("a certificate was not prepared", slog.String("name", name), slog.Any("error", err))
-			return
-		}
-		c.warm(ctx, name)
+		_ = c.obtain(ctx, name) // is in the log, and in the back-off
 	}()
+}
+
+// obtain gets a name's certificate without a visitor who waits. The name holds a slot.
+func (c *Certificates) obtain(ctx context.Context, name string) error {
+	if err := c.front.ObtainCertAsync(ctx, name); err != nil {
+		c.options.Log.Debug("a certificate was not prepared", slog.String("name", name), slog.Any("error", err))
+		return err
+	}
+	c.warm(ctx, name)
+	return nil
 }
 
 // begin notes that a name is being prepared; false if it is already, if too many are, or if nothing runs.
@@ -153,8 +167,16 @@ func (c *Certificates) done(name string) {
 	c.work.Done()
 }
 
-// Retry forgets that a name failed, so that the next request may try at once.
-func (c *Certificates) Retry(ctx context.Context, name string) error { return c.back.forget(ctx, name) }
+// Retry forgets that a name failed, so that the next request may try at once; a renewal that is due, or a name in the queue, is
+// tried within a minute.
+func (c *Certificates) Retry(ctx context.Context, name string) error {
+	err := c.back.forget(ctx, name)
+	if c.kept.has(name) {
+		c.late.add(name, time.Now())
+	}
+	c.lookAtQueue()
+	return err
+}
 
 // CertificateStatus says how the certificates are.
 type CertificateStatus struct {
@@ -162,9 +184,19 @@ type CertificateStatus struct {
 	Stored    int // for names of any kind
 	InFlight  int
 	BackedOff []Attempt // names that wait after a failure
+	Late      int       // renewals that are due and did not succeed yet
+	Outage    string    // why nothing is ordered since the CA does not work; empty if it does
+	Budget    BudgetStatus
 }
 
 // Status says how the certificates are.
 func (c *Certificates) Status() CertificateStatus {
-	return CertificateStatus{Issuer: c.options.Issuer, Stored: c.kept.count(), InFlight: len(c.slots), BackedOff: c.back.waiting()}
+	status := CertificateStatus{
+		Issuer: c.options.Issuer, Stored: c.kept.count(), InFlight: len(c.slots), BackedOff: c.back.waiting(),
+		Late: c.late.count(), Budget: c.budget.status(),
+	}
+	if err := c.outage.waits(); err != nil {
+		status.Outage = err.Error()
+	}
+	return status
 }

@@ -12,6 +12,8 @@ import (
 
 	"github.com/BurntSushi/toml"
 	"github.com/spf13/cobra"
+
+	"cutover/tlsbridge"
 )
 
 const defaultConfigFile = "/etc/cutover/cutover.toml"
@@ -46,6 +48,19 @@ type ACMEConfig struct {
 	Root       string
 	Email      string
 	AccountKey string
+	Limits     tlsbridge.Limits
+	InFlight   int
+	Preflight  string // on or off
+	Addresses  []netip.Addr
+	DNS        DNSConfig
+}
+
+// DNSConfig says where names are proved by the DNS; without a server they are not.
+type DNSConfig struct {
+	Server    string
+	Key       string
+	Algorithm string
+	Secret    string // a file
 }
 
 // configValue is a setting's value and where it came from.

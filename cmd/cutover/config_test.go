@@ -74,6 +74,10 @@ func TestMistakesInTheConfigurationAreNamed(t *testing.T) {
 		"bad range":           {"trusted_proxies = ['10.0.0.0/33']", "must be an address or a range"},
 		"relative path":       {"state_dir = 'state'", "must be an absolute path"},
 		"clear-text ACME":     {"[acme]\ndirectory = 'http://ca.test/dir'", "must be an https:// URL"},
+		"no orders":           {"[acme]\norders = 0", "must be a whole number from 1"},
+		"half a preflight":    {"[acme]\npreflight = 'maybe'", "must be one of on, off"},
+		"a range of our own":  {"[acme]\naddresses = ['192.0.2.0/24']", "must be an address such as 192.0.2.10"},
+		"a server, no port":   {"[acme.dns]\nserver = '192.0.2.53'", "must be HOST:PORT"},
 		"nothing sampled":     {"access_sample = 0", "set access_log"},
 		"sample not a number": {"access_sample = 'nan'", "set access_log"},
 	} {

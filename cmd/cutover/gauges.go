@@ -29,6 +29,8 @@ func (d *daemon) addGauges() {
 	})
 	gauge("cutover_certificates_stored", "Certificates in the storage.", func() float64 { return float64(d.certificates.Status().Stored) })
 	gauge("cutover_certificates_backed_off", "Names that wait after a failed attempt.", func() float64 { return float64(len(d.certificates.Status().BackedOff)) })
+	gauge("cutover_certificates_late", "Renewals that are due and did not succeed yet.", func() float64 { return float64(d.certificates.Status().Late) })
+	gauge("cutover_certificate_orders", "Orders of new certificates within acme.orders_window.", func() float64 { return float64(d.certificates.Status().Budget.Orders) })
 }
 
 func (d *daemon) countHandshake(result string) { d.metrics.Event("handshake", result) }

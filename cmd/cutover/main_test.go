@@ -66,7 +66,7 @@ func scriptServe(ts *testscript.TestScript, neg bool, args []string) {
 	// LISTEN_PID must be the process's own id, which only the process that becomes it knows.
 	command := exec.Command("sh", "-c", "LISTEN_PID=$$ exec cutover serve")
 	command.Env = append(os.Environ(), "LISTEN_FDS=1", "LISTEN_FDNAMES=http")
-	for _, name := range []string{"CUTOVER_STATE_DIR", "CUTOVER_RUNTIME_DIR", "CUTOVER_CONFIG", "CUTOVER_ACME_ISSUER"} {
+	for _, name := range []string{"CUTOVER_STATE_DIR", "CUTOVER_RUNTIME_DIR", "CUTOVER_CONFIG", "CUTOVER_ACME_ISSUER", "CUTOVER_ACME_DIRECTORY"} {
 		command.Env = append(command.Env, name+"="+ts.Getenv(name))
 	}
 	command.ExtraFiles = []*os.File{file}

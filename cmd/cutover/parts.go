@@ -29,8 +29,9 @@ func (d *daemon) openAdmin() error {
 		d.adminListeners = append(d.adminListeners, newAdminListener(listener))
 	}
 	d.admin = &admin.Server{
-		TrustPeer: takeover.SameService,
-		Store:     d.store, Decide: func(r *http.Request) rules.Decision { return d.handler.Decide(r) },
+		Prefetcher: prefetcher{d.certificates},
+		TrustPeer:  takeover.SameService,
+		Store:      d.store, Decide: func(r *http.Request) rules.Decision { return d.handler.Decide(r) },
 		Guarding: func(r *http.Request) proxy.Guarding { return d.handler.Guarding(r) },
 		Status:   d.parts, Ready: d.ready, Metrics: d.metrics.Handler(), Keys: keys, Log: d.log, Version: version,
 	}
@@ -105,6 +106,7 @@ func (d *daemon) parts() admin.Parts {
 		},
 		Certificates: &admin.CertificateStatus{
 			Issuer: certificates.Issuer, Stored: certificates.Stored, InFlight: certificates.InFlight, BackedOff: backedOff(certificates.BackedOff),
+			Late: certificates.Late, Outage: certificates.Outage, Budget: budgetParts(certificates.Budget),
 		},
 		Upstreams: d.upstreamParts(),
 		Older:     d.older(),

@@ -76,6 +76,7 @@ func commands(env *environment) []*cobra.Command {
 		newUpstreamsCommand(env),
 		newHostsCommand(env),
 		newGuardsCommand(env),
+		newCertsCommand(env),
 		newExplainCommand(env),
 		newStatusCommand(env),
 		newHistoryCommand(env),

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -56,6 +57,20 @@ func settings() []setting {
 		{key: "acme.root", initial: "", doc: "PEM file of the root that signed the CA's own https certificate, if the system does not trust it", set: text(func(c *Config) *string { return &c.ACME.Root }, absoluteOrEmpty)},
 		{key: "acme.email", initial: "", doc: "contact address of the ACME account", set: text(func(c *Config) *string { return &c.ACME.Email }, nil)},
 		{key: "acme.account_key", initial: "", doc: "PEM file of an existing account's key", set: text(func(c *Config) *string { return &c.ACME.AccountKey }, absoluteOrEmpty)},
+		{key: "acme.orders", initial: "250", doc: "new certificates that the account orders at most within orders_window; renewals do not count", set: setCount(100_000, func(c *Config) *int { return &c.ACME.Limits.Orders })},
+		{key: "acme.orders_window", initial: "3h", doc: "the time that orders is for", set: setDuration(func(c *Config) *time.Duration { return &c.ACME.Limits.OrdersWindow })},
+		{key: "acme.orders_per_domain", initial: "40", doc: "new certificates for hosts of one registered domain at most within names_window", set: setCount(100_000, func(c *Config) *int { return &c.ACME.Limits.PerDomain })},
+		{key: "acme.orders_per_name", initial: "4", doc: "new certificates for one host at most within names_window", set: setCount(1000, func(c *Config) *int { return &c.ACME.Limits.PerName })},
+		{key: "acme.any_per_domain", initial: "10", doc: "of the hosts of one registered domain that no row names exactly, how many get a new certificate at most within names_window", set: setCount(100_000, func(c *Config) *int { return &c.ACME.Limits.AnyPerDomain })},
+		{key: "acme.names_window", initial: "168h", doc: "the time that orders_per_domain, orders_per_name and any_per_domain are for", set: setDuration(func(c *Config) *time.Duration { return &c.ACME.Limits.NamesWindow })},
+		{key: "acme.names_per_client", initial: "5", doc: "hosts without a certificate that one client may ask for in a minute", set: setCount(100_000, func(c *Config) *int { return &c.ACME.Limits.PerClient })},
+		{key: "acme.in_flight", initial: "20", doc: "new certificates that are being issued at once at most", set: setCount(1000, func(c *Config) *int { return &c.ACME.InFlight })},
+		{key: "acme.preflight", initial: "off", doc: "look before an order whether the host leads to this machine: on or off", set: text(func(c *Config) *string { return &c.ACME.Preflight }, oneOf("on", "off"))},
+		{key: "acme.addresses", initial: "", doc: "addresses that preflight takes for this machine's, separated by commas; empty for those it has", set: setAddresses},
+		{key: "acme.dns.server", initial: "", doc: "HOST:PORT of a DNS server that takes signed updates (RFC 2136): names are proved to the CA there (DNS-01), and in no other way", set: text(func(c *Config) *string { return &c.ACME.DNS.Server }, addressOrEmpty)},
+		{key: "acme.dns.key", initial: "", doc: "name of the key that signs the updates (TSIG)", set: text(func(c *Config) *string { return &c.ACME.DNS.Key }, nil)},
+		{key: "acme.dns.algorithm", initial: "hmac-sha256", doc: "of that key: hmac-sha256 or hmac-sha512", set: text(func(c *Config) *string { return &c.ACME.DNS.Algorithm }, oneOf("hmac-sha256", "hmac-sha512"))},
+		{key: "acme.dns.secret", initial: "", doc: "file of that key's secret, in base64", set: text(func(c *Config) *string { return &c.ACME.DNS.Secret }, absoluteOrEmpty)},
 	}
 }
 
@@ -93,6 +108,16 @@ func absoluteOrEmpty(value string) error {
 		return nil
 	}
 	return absolute(value)
+}
+
+func addressOrEmpty(value string) error {
+	if value == "" {
+		return nil
+	}
+	if _, _, err := net.SplitHostPort(value); err != nil {
+		return fmt.Errorf("%q must be HOST:PORT, such as 192.0.2.53:53", value)
+	}
+	return nil
 }
 
 func httpsURL(value string) error {
@@ -150,6 +175,18 @@ func setTrusted(c *Config, value string) error {
 			return err
 		}
 		c.TrustedProxies = append(c.TrustedProxies, prefix)
+	}
+	return nil
+}
+
+func setAddresses(c *Config, value string) error {
+	c.ACME.Addresses = nil
+	for _, part := range strings.FieldsFunc(value, func(r rune) bool { return r == ',' || r == ' ' }) {
+		address, err := netip.ParseAddr(part)
+		if err != nil {
+			return fmt.Errorf("%q must be an address such as 192.0.2.10", part)
+		}
+		c.ACME.Addresses = append(c.ACME.Addresses, address.Unmap())
 	}
 	return nil
 }

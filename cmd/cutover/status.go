@@ -137,8 +137,32 @@ func certificateLines(c *admin.CertificateStatus) [][2]string {
 		return nil
 	}
 	lines := [][2]string{{"certificates", fmt.Sprintf("%d stored, %d being issued, %d held back; issuer %s", c.Stored, c.InFlight, c.BackedOffTotal, c.Issuer)}}
+	lines = append(lines, budgetLines(c)...)
 	for _, b := range c.BackedOff {
 		lines = append(lines, [2]string{"", fmt.Sprintf("%s: tried %s, again after %s: %s", b.Name, count(b.Failures, "time"), timeText(b.Next), b.Error)})
+	}
+	return lines
+}
+
+// budgetLines say what new certificates wait for.
+func budgetLines(c *admin.CertificateStatus) [][2]string {
+	var lines [][2]string
+	if c.Late > 0 {
+		lines = append(lines, [2]string{"", count(c.Late, "renewal") + " due that did not succeed yet; tried again by itself"})
+	}
+	if c.Outage != "" {
+		lines = append(lines, [2]string{"", c.Outage})
+	}
+	b := c.Budget
+	if b == nil {
+		return lines
+	}
+	lines = append(lines, [2]string{"budget", fmt.Sprintf("%d of %d orders used in the last %s", b.Orders, b.Limit, ageText(time.Duration(b.WindowSeconds)*time.Second))})
+	for _, h := range b.Holds {
+		lines = append(lines, [2]string{"", fmt.Sprintf("new certificates wait until %s: %s", timeText(h.Until), h.Reason)})
+	}
+	if more := b.HoldsTotal - len(b.Holds); more > 0 {
+		lines = append(lines, [2]string{"", fmt.Sprintf("and %d more wait", more)})
 	}
 	return lines
 }

@@ -25,9 +25,17 @@ func (d *daemon) openCertificates(context.Context) error {
 		Email:     d.config.ACME.Email,
 		Issuer:    d.config.ACME.Issuer,
 		Allowed:   func(name string) bool { return d.store.Load().Allows(name) },
+		Any:       func(name string) bool { return !d.store.Load().Knows(name) },
 		Attempts:  attempts{d.observed},
-		Log:       d.log,
-		OnEvent:   d.countCertificateEvent,
+		Budget:    budgets{d.observed},
+		Queue:     d.observed,
+		Limits:    d.config.ACME.Limits,
+		Preflight: preflight(d.config.ACME),
+
+		MaxInFlight: d.config.ACME.InFlight,
+
+		Log:     d.log,
+		OnEvent: d.countCertificateEvent,
 	}
 	options.HTTPPort, _ = port(d.sockets[systemd.HTTP])
 	options.TLSPort, options.ListenHost = port(d.sockets[systemd.HTTPS])
@@ -37,6 +45,9 @@ func (d *daemon) openCertificates(context.Context) error {
 	}
 	if options.AccountKeyPEM, err = readOptional(d.config.ACME.AccountKey); err != nil {
 		return fmt.Errorf("acme.account_key: %w", err)
+	}
+	if options.DNS, err = dnsUpdate(d.config.ACME.DNS); err != nil {
+		return err
 	}
 	d.certificates, err = tlsbridge.NewCertificates(options)
 	return err

@@ -23,6 +23,8 @@ func (s *Server) routes() *http.ServeMux {
 	mux.Handle("GET /v1/redirects/check", s.answering(s.checkRedirects))
 	mux.Handle("POST /v1/import/{table}", s.answering(s.atWriterStreamed(s.importTable)))
 	mux.Handle("GET /v1/export/{table}", s.answering(s.exportTable))
+	mux.Handle("GET /v1/certificates/prefetch", s.answering(s.prefetched))
+	mux.Handle("POST /v1/certificates/prefetch", s.answering(s.prefetch))
 	mux.Handle("/", s.answering(s.unknown))
 	return mux
 }

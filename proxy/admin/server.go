@@ -42,10 +42,12 @@ type Server struct {
 	// TrustPeer reports whether a process is another worker of this service, which may ask on behalf of others; nil trusts
 	// none.
 	TrustPeer func(pid, uid int) bool
-	Metrics   http.Handler // for /metrics
-	Keys      *Keys        // API keys for TCP; nil refuses everybody
-	Log       *slog.Logger // nil discards
-	Version   string       // of the program
+	// Prefetcher orders certificates before anybody asks for them; nil means that this is no daemon.
+	Prefetcher Prefetcher
+	Metrics    http.Handler // for /metrics
+	Keys       *Keys        // API keys for TCP; nil refuses everybody
+	Log        *slog.Logger // nil discards
+	Version    string       // of the program
 }
 
 func (s *Server) log() *slog.Logger {

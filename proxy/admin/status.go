@@ -56,6 +56,9 @@ func (s *Server) addParts(answer *Status, rows []*rules.Upstream) {
 		certificates := *parts.Certificates
 		certificates.BackedOffTotal = max(certificates.BackedOffTotal, len(certificates.BackedOff))
 		certificates.BackedOff = first(certificates.BackedOff)
+		if certificates.Budget != nil {
+			certificates.Budget.Holds = first(certificates.Budget.Holds)
+		}
 		answer.Certificates = &certificates
 	}
 }

@@ -167,6 +167,25 @@ type CertificateStatus struct {
 	InFlight       int               `json:"in_flight"`
 	BackedOffTotal int               `json:"backed_off_total"`
 	BackedOff      []BackedOffStatus `json:"backed_off,omitempty"` // the first hundred
+	Late           int               `json:"late"`                 // renewals that are due and did not succeed yet
+	Outage         string            `json:"outage,omitempty"`     // why nothing is ordered, where the CA does not work
+	Budget         *BudgetStatus     `json:"budget,omitempty"`     // nil where orders are not bounded
+}
+
+// BudgetStatus says how many certificates were ordered, and what new ones wait for.
+type BudgetStatus struct {
+	Orders        int          `json:"orders"` // of the account, within the window
+	Limit         int          `json:"limit"`
+	WindowSeconds int64        `json:"window_seconds"`
+	HoldsTotal    int          `json:"holds_total"`
+	Holds         []BudgetHold `json:"holds,omitempty"` // the first hundred
+}
+
+// BudgetHold is a budget without room: of the account, of a registered domain or of a name.
+type BudgetHold struct {
+	Budget string    `json:"budget"`
+	Until  time.Time `json:"until"`
+	Reason string    `json:"reason"`
 }
 
 // BackedOffStatus is a name whose certificate could not be had, and is not asked for again before Next.

@@ -28,9 +28,9 @@ CREATE TABLE IF NOT EXISTS attempts(
   error    TEXT NOT NULL,
   at       INTEGER NOT NULL
 ) WITHOUT ROWID;
-`
+` + budgetSchema + queueSchema
 
-// The bounds of the table; the oldest attempts go first.
+// The bounds of attempts; the oldest go first.
 const (
 	maxAttempts = 10_000
 	maxError    = 2000 // bytes
@@ -82,7 +82,7 @@ func open(ctx context.Context, path string) (*DB, error) {
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
-	query := url.Values{"_journal_mode": {"WAL"}, "_synchronous": {"NORMAL"}, "_busy_timeout": {"2000"}}
+	query := url.Values{"_journal_mode": {"WAL"}, "_synchronous": {"NORMAL"}, "_busy_timeout": {"2000"}, "_txlock": {"immediate"}}
 	db, err := sql.Open("sqlite3", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+query.Encode())
 	if err != nil {
 		return nil, err
@@ -95,12 +95,21 @@ func open(ctx context.Context, path string) (*DB, error) {
 	return d, nil
 }
 
-// prepare makes the table if it is missing, and reads all of it: damage shows now, while it can be mended.
+// prepare makes the tables that are missing, and reads all of them: damage shows now, while it can be mended.
 func (d *DB) prepare(ctx context.Context) error {
 	if _, err := d.db.ExecContext(ctx, "PRAGMA trusted_schema=OFF;"+schema); err != nil {
 		return err
 	}
 	if _, err := d.Attempts(ctx); err != nil {
+		return err
+	}
+	if _, err := d.Holds(ctx, time.Time{}); err != nil {
+		return err
+	}
+	if _, err := d.Pending(ctx, 0); err != nil {
+		return err
+	}
+	if _, err := d.Used(ctx, "", time.Time{}); err != nil {
 		return err
 	}
 	var verdict string
@@ -165,9 +174,7 @@ func (d *DB) Attempts(ctx context.Context) ([]Attempt, error) {
 
 // SaveAttempt keeps an attempt, over the one for the same name. The end of a very long error is cut off.
 func (d *DB) SaveAttempt(ctx context.Context, a Attempt) error {
-	if len(a.Error) > maxError {
-		a.Error = strings.ToValidUTF8(a.Error[:maxError], "")
-	}
+	a.Error = bounded(a.Error)
 	_, err := d.db.ExecContext(ctx, `INSERT INTO attempts(name, failures, next, error, at) VALUES(?,?,?,?,?)
 		ON CONFLICT(name) DO UPDATE SET failures=excluded.failures, next=excluded.next, error=excluded.error, at=excluded.at`,
 		a.Name, a.Failures, a.Next.UnixMilli(), a.Error, a.At.UnixMilli())
@@ -177,6 +184,14 @@ func (d *DB) SaveAttempt(ctx context.Context, a Attempt) error {
 	_, err = d.db.ExecContext(ctx, `DELETE FROM attempts WHERE (SELECT count(*) FROM attempts) > ?1
 		AND name IN (SELECT name FROM attempts ORDER BY at DESC, name LIMIT -1 OFFSET ?1)`, maxAttempts)
 	return err
+}
+
+// bounded cuts off the end of a very long text.
+func bounded(text string) string {
+	if len(text) <= maxError {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxError], "")
 }
 
 // DeleteAttempt forgets a name; one that is not there is no error.

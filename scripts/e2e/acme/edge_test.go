@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -13,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"cutover/scripts/e2e/pebble"
 	"cutover/tlsbridge"
@@ -93,30 +96,32 @@ func startEdge(t *testing.T, s sockets, ca *pebble.Server, dir string, change fu
 
 func (e *edge) run(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	hello := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello\n") })
-	plain := &connServer{handler: e.certificates.HTTPChallenge(hello)}
-	handshaker := &tlsbridge.Handshaker{Config: e.certificates.TLSConfig(), Sinks: map[string]tlsbridge.Sink{"": plain, "http/1.1": plain}}
-	web := &tlsbridge.Acceptor{Listener: e.web, Handle: plain.ServeConn}
-	secure := &tlsbridge.Acceptor{Listener: e.secure, Handle: handshaker.Handle}
-	e.certificates.Warm(ctx)
-	for _, run := range []func(context.Context) error{web.Run, secure.Run, e.certificates.Run} {
-		running.Go(func() {
-			if err := run(ctx); err != nil {
-				t.Error(err)
-			}
-		})
-	}
+	ended := make(chan error, 1)
+	go func() { ended <- e.runUntil(ctx) }()
 	e.stop = sync.OnceFunc(func() {
 		cancel()
-		running.Wait()
-		if err := handshaker.Wait(context.Background()); err != nil {
+		if err := <-ended; err != nil {
 			t.Error(err)
 		}
 		_ = e.web.(*net.TCPListener).SetDeadline(time.Time{})
 		_ = e.secure.(*net.TCPListener).SetDeadline(time.Time{})
 	})
 	t.Cleanup(e.stop)
+}
+
+// runUntil serves on the sockets until ctx ends.
+func (e *edge) runUntil(ctx context.Context) error {
+	hello := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello\n") })
+	plain := &connServer{handler: e.certificates.HTTPChallenge(hello)}
+	handshaker := &tlsbridge.Handshaker{Config: e.certificates.TLSConfig(), Sinks: map[string]tlsbridge.Sink{"": plain, "http/1.1": plain}}
+	web := &tlsbridge.Acceptor{Listener: e.web, Handle: plain.ServeConn}
+	secure := &tlsbridge.Acceptor{Listener: e.secure, Handle: handshaker.Handle}
+	e.certificates.Warm(ctx)
+	group, running := errgroup.WithContext(ctx)
+	for _, run := range []func(context.Context) error{web.Run, secure.Run, e.certificates.Run} {
+		group.Go(func() error { return run(running) })
+	}
+	return errors.Join(group.Wait(), handshaker.Wait(context.Background()))
 }
 
 // connServer is a sink that serves one connection in a goroutine.

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/letsencrypt/pebble/v2/ca"
 	"github.com/letsencrypt/pebble/v2/db"
@@ -29,8 +30,12 @@ import (
 type Options struct {
 	HTTPPort, TLSPort int
 	Answer            net.IP // of every name; nil means 127.0.0.1
+	Resolver          string // host:port of a DNS server that is asked, on TCP, instead of one that answers so
 	Validity          uint64 // of certificates, in seconds; 0 means 90 days
 	Log               io.Writer
+	// Orders is how many orders are taken within OrdersWindow; 0 is no limit.
+	Orders       int
+	OrdersWindow time.Duration
 }
 
 // Server is a running Pebble.
@@ -40,6 +45,7 @@ type Server struct {
 	names  *dns.Server
 	answer net.IP
 	orders atomic.Int64
+	limit  *limiter
 
 	mu     sync.Mutex
 	broken map[string]bool
@@ -62,10 +68,13 @@ func Start(o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = io.Discard
 	}
-	s := &Server{answer: o.Answer, broken: map[string]bool{}}
+	s := &Server{answer: o.Answer, broken: map[string]bool{}, limit: &limiter{orders: o.Orders, window: o.OrdersWindow}}
 	resolver, err := s.serveNames()
 	if err != nil {
 		return nil, err
+	}
+	if o.Resolver != "" {
+		resolver = o.Resolver
 	}
 	logger := log.New(o.Log, "", 0)
 	store := db.NewMemoryStore()
@@ -89,6 +98,8 @@ func (s *Server) count(next http.Handler) http.Handler {
 		}
 		if strings.Contains(r.URL.Path, "order-plz") {
 			s.orders.Add(1)
+			s.limit.serve(w, r, next)
+			return
 		}
 		next.ServeHTTP(w, r)
 	})

@@ -1,0 +1,135 @@
+package admin
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"cutover/rules"
+)
+
+// Prefetcher keeps a queue of names that are to have a certificate.
+type Prefetcher interface {
+	// Prefetch queues names, and returns the number of their batch; with one of before they are added to that.
+	Prefetch(ctx context.Context, batch int64, names []string) (int64, error)
+	// Prefetched says how far a batch is; 0 stands for all of them.
+	Prefetched(ctx context.Context, batch int64) (Prefetch, error)
+}
+
+// PrefetchRequest is the body of POST /v1/certificates/prefetch.
+type PrefetchRequest struct {
+	Hosts []string `json:"hosts,omitempty"`
+	All   bool     `json:"all,omitempty"`   // every host that may have a certificate
+	Batch int64    `json:"batch,omitempty"` // add them to these, which were queued before
+}
+
+// PrefetchAnswer is the answer to POST /v1/certificates/prefetch.
+type PrefetchAnswer struct {
+	Batch  int64 `json:"batch"`
+	Queued int   `json:"queued"`
+	// Refused are hosts that may have no certificate: no rule, redirect or host row names them exactly.
+	Refused []string `json:"refused"`
+}
+
+// Prefetch is the answer to GET /v1/certificates/prefetch: how far a batch is.
+type Prefetch struct {
+	Batch        int64             `json:"batch"`
+	Done         int               `json:"done"`
+	Queued       int               `json:"queued"` // still to be done
+	Failed       int               `json:"failed"` // never to be done: no rule names them any more
+	WaitingTotal int               `json:"waiting_total"`
+	Waiting      []BackedOffStatus `json:"waiting"` // of the queued ones, those that failed and are tried again: the first hundred
+	Until        time.Time         `json:"until,omitzero"`
+	Reason       string            `json:"reason,omitempty"` // why nothing is ordered until then
+}
+
+var errNoPrefetcher = refuse(http.StatusConflict, "systemctl start cutover", "no daemon runs, which would order the certificates")
+
+// prefetch answers POST /v1/certificates/prefetch.
+func (s *Server) prefetch(w http.ResponseWriter, r *http.Request) error {
+	if s.Prefetcher == nil {
+		return errNoPrefetcher
+	}
+	request, err := readPrefetch(w, r)
+	if err != nil {
+		return err
+	}
+	view := s.Store.Load()
+	hosts, refused := allowedHosts(view, request.Hosts)
+	if request.All {
+		hosts = slices.Sorted(view.Hosts())
+	}
+	answer := PrefetchAnswer{Batch: request.Batch, Queued: len(hosts), Refused: refused}
+	if len(hosts) > 0 {
+		if answer.Batch, err = s.Prefetcher.Prefetch(r.Context(), request.Batch, hosts); err != nil {
+			return err
+		}
+	}
+	writeJSON(w, http.StatusOK, answer)
+	return nil
+}
+
+func readPrefetch(w http.ResponseWriter, r *http.Request) (request PrefetchRequest, err error) {
+	if err := readJSON(w, r, &request); err != nil {
+		return request, err
+	}
+	if request.All == (len(request.Hosts) > 0) {
+		return request, refuse(http.StatusBadRequest, `send {"hosts": ["shop.example.com"]} or {"all": true}`, "say either hosts or all")
+	}
+	return request, nil
+}
+
+func allowedHosts(view *rules.View, asked []string) (hosts, refused []string) {
+	refused = []string{}
+	for _, text := range asked {
+		host, err := NormalizePattern(text)
+		if err != nil || !view.Allows(host) {
+			refused = append(refused, text)
+			continue
+		}
+		hosts = append(hosts, host)
+	}
+	return hosts, refused
+}
+
+// prefetched answers GET /v1/certificates/prefetch?batch=N.
+func (s *Server) prefetched(w http.ResponseWriter, r *http.Request) error {
+	if s.Prefetcher == nil {
+		return errNoPrefetcher
+	}
+	batch, err := batchOf(r)
+	if err != nil {
+		return err
+	}
+	status, err := s.Prefetcher.Prefetched(r.Context(), batch)
+	if err != nil {
+		return err
+	}
+	status.Waiting = first(status.Waiting)
+	writeJSON(w, http.StatusOK, status)
+	return nil
+}
+
+func batchOf(r *http.Request) (int64, error) {
+	text := r.URL.Query().Get("batch")
+	if text == "" {
+		return 0, nil
+	}
+	batch, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || batch < 0 {
+		return 0, refuse(http.StatusBadRequest, "leave batch out for all names", "batch must be the number that the POST answered, not %q", text)
+	}
+	return batch, nil
+}
+
+// Prefetch queues hosts for certificates.
+func (c *Client) Prefetch(ctx context.Context, request PrefetchRequest) (PrefetchAnswer, error) {
+	return call[PrefetchAnswer](ctx, c, http.MethodPost, "/v1/certificates/prefetch", request)
+}
+
+// Prefetched says how far a batch is; 0 stands for all of them.
+func (c *Client) Prefetched(ctx context.Context, batch int64) (Prefetch, error) {
+	return call[Prefetch](ctx, c, http.MethodGet, "/v1/certificates/prefetch?batch="+strconv.FormatInt(batch, 10), nil)
+}

@@ -1,0 +1,50 @@
+package admin
+
+import (
+	"context"
+	"slices"
+	"testing"
+)
+
+// notebook is a Prefetcher that notes what it is asked.
+type notebook struct{ hosts []string }
+
+func (n *notebook) Prefetch(_ context.Context, batch int64, names []string) (int64, error) {
+	n.hosts = append(n.hosts, names...)
+	return max(batch, 7), nil
+}
+
+func (n *notebook) Prefetched(_ context.Context, batch int64) (Prefetch, error) {
+	return Prefetch{Batch: batch, Queued: len(n.hosts)}, nil
+}
+
+func TestPrefetchQueuesTheHostsThatMayHaveACertificate(t *testing.T) {
+	queue := &notebook{}
+	client := tester(t, &Server{Prefetcher: queue})
+	mustEdit(t, client, rule(map[string]any{"host": "a.test"}), rule(map[string]any{"host": "b.test"}))
+	answer, err := client.Prefetch(t.Context(), PrefetchRequest{Hosts: []string{"B.test", "c.test", "no name"}})
+	if err != nil || answer.Batch != 7 || answer.Queued != 1 || !slices.Equal(answer.Refused, []string{"c.test", "no name"}) {
+		t.Errorf("%+v, %v", answer, err)
+	}
+	if answer, err = client.Prefetch(t.Context(), PrefetchRequest{All: true, Batch: 9}); err != nil || answer.Batch != 9 || answer.Queued != 2 {
+		t.Errorf("all: %+v, %v", answer, err)
+	}
+	if !slices.Equal(queue.hosts, []string{"b.test", "a.test", "b.test"}) {
+		t.Errorf("queued %v", queue.hosts)
+	}
+	if status, err := client.Prefetched(t.Context(), 9); err != nil || status.Queued != 3 || status.Batch != 9 {
+		t.Errorf("%+v, %v", status, err)
+	}
+}
+
+func TestPrefetchSaysWhatIsWrongWithARequest(t *testing.T) {
+	client := tester(t, &Server{Prefetcher: &notebook{}})
+	for _, request := range []PrefetchRequest{{}, {All: true, Hosts: []string{"a.test"}}} {
+		if _, err := client.Prefetch(t.Context(), request); err == nil {
+			t.Errorf("%+v was taken", request)
+		}
+	}
+	if _, err := client.Prefetched(t.Context(), -1); err == nil {
+		t.Error("batch -1 was taken")
+	}
+}

@@ -1,0 +1,87 @@
+package tlsbridge
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	newNamesWindow = time.Minute
+	maxClients     = 10_000 // in each half of the memory
+)
+
+var errClient = errors.New("this client has asked for too many names without a certificate")
+
+// newNames bounds how many names without a certificate one client may ask for, so that a single stranger who knows all the
+// names does not use up the budget. It is kept in memory: its time is a minute.
+type newNames struct {
+	limit int
+
+	mu         sync.Mutex
+	young, old map[netip.Prefix][]askedName // who asked since turned, and who before and not since
+	turned     time.Time
+}
+
+type askedName struct {
+	name string
+	at   time.Time
+}
+
+// allow notes that a client asks for a name; false if that is one too many. Asking again for the same one is not.
+func (n *newNames) allow(client netip.Prefix, name string) bool {
+	if !client.IsValid() {
+		return true
+	}
+	now := time.Now()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.turn(now)
+	asked, ok := n.young[client]
+	if !ok {
+		asked = n.old[client]
+	}
+	asked = recent(asked, now)
+	if slices.ContainsFunc(asked, func(a askedName) bool { return a.name == name }) {
+		return true
+	}
+	if len(asked) >= n.limit {
+		return false
+	}
+	n.young[client] = append(asked, askedName{name, now})
+	return true
+}
+
+// turn forgets all at once who has not asked for a minute, or sooner where there are too many: to look for them one by one would
+// cost most when there are most.
+func (n *newNames) turn(now time.Time) {
+	if n.young == nil || now.Sub(n.turned) >= newNamesWindow || len(n.young) >= maxClients {
+		n.young, n.old, n.turned = map[netip.Prefix][]askedName{}, n.young, now
+	}
+}
+
+func recent(asked []askedName, now time.Time) []askedName {
+	return slices.DeleteFunc(asked, func(a askedName) bool { return now.Sub(a.at) >= newNamesWindow })
+}
+
+// clientOf returns the network that counts as one client: an IPv4 address, or the 64 bits of IPv6 that one subscriber has.
+// It is invalid for a connection that is not TCP.
+func clientOf(c net.Conn) netip.Prefix {
+	if c == nil {
+		return netip.Prefix{}
+	}
+	tcp, ok := c.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.Prefix{}
+	}
+	address := tcp.AddrPort().Addr().Unmap().WithZone("")
+	bits := 64
+	if address.Is4() {
+		bits = 32
+	}
+	prefix, _ := address.Prefix(bits) // fails for an address that is not valid, and is invalid then
+	return prefix
+}

@@ -1,0 +1,106 @@
+package tlsbridge
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mholt/acmez/v3/acme"
+)
+
+func shops(count int) (list []string) {
+	for i := range count {
+		list = append(list, fmt.Sprintf("www.shop-%d.test", i))
+	}
+	return list
+}
+
+func TestAQueueIsWorkedOffWithinTheBudgetThroughRestarts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		limits := Limits{Orders: 10, OrdersWindow: time.Hour}
+		r := newRig(t, func(o *CertificateOptions) { o.Limits = limits })
+		defer func() { r.stop() }()
+		batch, err := r.certificates.Prefetch(t.Context(), 0, shops(30))
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		for hour := range 4 {
+			time.Sleep(time.Minute)
+			status, err := r.certificates.Prefetched(t.Context(), batch)
+			if err != nil || status.Done != min(8*(hour+1), 30) || status.Done+status.Queued != 30 {
+				t.Errorf("hour %d: %+v, %v", hour, status, err)
+			}
+			if hour < 3 && (status.Reason == "" || status.Until.Before(time.Now())) {
+				t.Errorf("hour %d: it is not said what the others wait for: %+v", hour, status)
+			}
+			r.restart()
+			time.Sleep(time.Until(began.Add(time.Duration(hour+1)*time.Hour + 2*time.Minute)))
+		}
+		if orders := r.ca.ordered(time.Time{}); len(orders) != 30 {
+			t.Errorf("%d orders for 30 names", len(orders))
+		}
+		wantWithin(t, limits, r.ca.ordered(time.Time{}))
+	})
+}
+
+func TestAPrefetchLeavesAPartOfTheBudgetToVisitors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, func(o *CertificateOptions) { o.Limits = Limits{Orders: 10} })
+		defer func() { r.stop() }()
+		if _, err := r.certificates.Prefetch(t.Context(), 0, shops(30)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		r.mustShake("visitor.test")
+		r.mustShake("another.test")
+		_, err := r.shake("third.test", "192.0.2.1")
+		wantUnrecognized(t, err)
+	})
+}
+
+func TestANameInTheQueueThatFailsIsTriedAgainAndStandsBeforeNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		defer func() { r.stop() }()
+		r.ca.failWith(func(name string) error {
+			if name == "a.test" {
+				return acme.Problem{Type: acme.ProblemTypeDNS, Status: 400, Detail: "NXDOMAIN"}
+			}
+			return nil
+		})
+		batch, err := r.certificates.Prefetch(t.Context(), 0, []string{"a.test", "b.test", "c.test"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		status, err := r.certificates.Prefetched(t.Context(), batch)
+		if err != nil || status.Done != 2 || status.Queued != 1 || status.Late != 1 || status.Waiting[0].Name != "a.test" {
+			t.Errorf("%+v, %v", status, err)
+		}
+		r.ca.failWith(nil)
+		time.Sleep(4 * time.Minute)
+		if status, _ := r.certificates.Prefetched(t.Context(), batch); status.Done != 3 {
+			t.Errorf("later: %+v", status)
+		}
+	})
+}
+
+func TestANameThatNoRuleNamesAnyMoreLeavesTheQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, func(o *CertificateOptions) { o.Allowed = func(name string) bool { return name != "gone.test" } })
+		defer func() { r.stop() }()
+		batch, err := r.certificates.Prefetch(t.Context(), 0, []string{"gone.test", "here.test"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		if status, _ := r.certificates.Prefetched(t.Context(), batch); status.Done != 1 || status.Failed != 1 || status.Queued != 0 {
+			t.Errorf("%+v", status)
+		}
+		if len(r.ca.ordered(time.Time{})) != 1 {
+			t.Errorf("orders %v", r.ca.ordered(time.Time{}))
+		}
+	})
+}
