@@ -35,6 +35,8 @@ type Config struct {
 	HistoryChanges int
 	HistoryDays    int
 	ACME           ACMEConfig
+	V1TLS          string
+	ProxyProtocol  ProxyProtocolConfig
 
 	values []configValue // what 'cutover config' prints
 }
@@ -47,6 +49,17 @@ type ACMEConfig struct {
 	Email      string
 	AccountKey string
 }
+
+// ProxyProtocolConfig says which load balancers tell whose connections they bring.
+type ProxyProtocolConfig struct {
+	Trusted       []netip.Prefix
+	WithoutHeader string // withoutHeaderRefuse or withoutHeaderAccept
+}
+
+const (
+	withoutHeaderRefuse = "refuse"
+	withoutHeaderAccept = "accept"
+)
 
 // configValue is a setting's value and where it came from.
 type configValue struct {
