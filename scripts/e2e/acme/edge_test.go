@@ -22,6 +22,11 @@ import (
 type edge struct {
 	certificates *tlsbridge.Certificates
 	web, secure  net.Listener
+	address      string // where visitors find it
+	handler      http.Handler
+	route        tlsbridge.Route
+	raw          tlsbridge.Passthrough
+	balancers    *tlsbridge.ProxyProtocol // nil for none
 	stop         func()
 
 	mu      sync.Mutex
@@ -72,7 +77,15 @@ func startPebble(t *testing.T, s sockets, change func(*pebble.Options)) *pebble.
 // startEdge runs tlsbridge on the sockets with its state in dir. It ends with the test, or by stop.
 func startEdge(t *testing.T, s sockets, ca *pebble.Server, dir string, change func(*tlsbridge.CertificateOptions)) *edge {
 	t.Helper()
-	e := &edge{web: s.web, secure: s.secure, allowed: []string{"shop.test", "other.test"}}
+	e := newEdge(t, s, ca, dir, change)
+	e.run(t)
+	return e
+}
+
+func newEdge(t *testing.T, s sockets, ca *pebble.Server, dir string, change func(*tlsbridge.CertificateOptions)) *edge {
+	t.Helper()
+	e := &edge{web: s.web, secure: s.secure, address: s.secure.Addr().String(), allowed: []string{"shop.test", "other.test"}}
+	e.handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello\n") })
 	o := tlsbridge.CertificateOptions{
 		Dir: dir, Directory: ca.Directory(), Root: ca.Roots(), HTTPPort: portOf(s.web), TLSPort: portOf(s.secure), ListenHost: "127.0.0.1",
 		Allowed: e.allows,
@@ -87,18 +100,23 @@ func startEdge(t *testing.T, s sockets, ca *pebble.Server, dir string, change fu
 	if e.certificates, err = tlsbridge.NewCertificates(o); err != nil {
 		t.Fatal(err)
 	}
-	e.run(t)
 	return e
 }
 
 func (e *edge) run(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
-	hello := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello\n") })
-	plain := &connServer{handler: e.certificates.HTTPChallenge(hello)}
-	handshaker := &tlsbridge.Handshaker{Config: e.certificates.TLSConfig(), Sinks: map[string]tlsbridge.Sink{"": plain, "http/1.1": plain}}
-	web := &tlsbridge.Acceptor{Listener: e.web, Handle: plain.ServeConn}
-	secure := &tlsbridge.Acceptor{Listener: e.secure, Handle: handshaker.Handle}
+	plain := &connServer{handler: e.certificates.HTTPChallenge(e.handler)}
+	handshaker := &tlsbridge.Handshaker{
+		Config: e.certificates.TLSConfig(), Sinks: map[string]tlsbridge.Sink{"": plain, "http/1.1": plain},
+		Route: e.route, Pass: func(s tlsbridge.Stream) { running.Go(func() { e.raw.Carry(s) }) },
+	}
+	before := func(handle func(net.Conn)) func(net.Conn) { return handle }
+	if e.balancers != nil {
+		before = e.balancers.Before
+	}
+	web := &tlsbridge.Acceptor{Listener: e.web, Handle: before(plain.ServeConn)}
+	secure := &tlsbridge.Acceptor{Listener: e.secure, Handle: before(handshaker.Handle)}
 	e.certificates.Warm(ctx)
 	for _, run := range []func(context.Context) error{web.Run, secure.Run, e.certificates.Run} {
 		running.Go(func() {
@@ -153,7 +171,7 @@ func (e *edge) shake(name string, change func(*tls.Config)) (tls.ConnectionState
 	dialer := tls.Dialer{NetDialer: &net.Dialer{Timeout: 5 * time.Second}, Config: config}
 	ctx, cancel := context.WithTimeout(context.Background(), 70*time.Second)
 	defer cancel()
-	c, err := dialer.DialContext(ctx, "tcp", e.secure.Addr().String())
+	c, err := dialer.DialContext(ctx, "tcp", e.address)
 	if err != nil {
 		return tls.ConnectionState{}, err
 	}
