@@ -39,7 +39,7 @@ func (s *Server) Drain(ctx context.Context, grace Grace) error {
 		}
 		looked := time.Now()
 		d.step(looked)
-		if s.arriving() == 0 && s.empty() { // in this order: what was arriving is open before it arrives no more
+		if s.empty() && s.arriving() == 0 && s.empty() { // again: what was arriving is open before it arrives no more
 			d.report()
 			return s.shutdown(ctx)
 		}
