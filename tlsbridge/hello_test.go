@@ -157,9 +157,10 @@ func (s *script) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-func (s *script) Write(b []byte) (int, error)      { return s.out.Write(b) }
-func (s *script) Close() error                     { return nil }
-func (s *script) LocalAddr() net.Addr              { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 443} }
+func (s *script) Write(b []byte) (int, error) { return s.out.Write(b) }
+func (s *script) Close() error                { return nil }
+func (s *script) LocalAddr() net.Addr         { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 443} }
+
 func (s *script) RemoteAddr() net.Addr             { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 50000} }
 func (s *script) SetDeadline(time.Time) error      { return nil }
 func (s *script) SetReadDeadline(time.Time) error  { return nil }
@@ -194,8 +195,15 @@ func FuzzOpeningChangesNoByteThatEitherSideSees(f *testing.F) {
 	for _, seed := range [][]byte{
 		hello, inRecordsOf(1, hello), inRecordsOf(300, hello), helloOf(f, &tls.Config{ServerName: "a.test"}),
 		helloOf(f, &tls.Config{InsecureSkipVerify: true}), hello[:40], append(slices.Clone(hello), hello...),
-		[]byte("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"), {}, {22}, {22, 3, 1, 255, 255, 1}, {21, 3, 1, 0, 2, 1, 0}, {0x80, 46, 1, 3, 1},
-		{22, 3, 1, 0, 4, 1, 255, 255, 255}, {22, 3, 1, 0, 0}, []byte("PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"),
+		[]byte("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"),
+		{},
+		{22},
+		{22, 3, 1, 255, 255, 1},
+		{21, 3, 1, 0, 2, 1, 0},
+		{0x80, 46, 1, 3, 1},
+		{22, 3, 1, 0, 4, 1, 255, 255, 255},
+		{22, 3, 1, 0, 0},
+		[]byte("PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"),
 	} {
 		f.Add(seed, 0)
 		f.Add(seed, 3)

@@ -3,6 +3,7 @@ package tlsbridge
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -83,7 +84,7 @@ func TestAStreamGoesBothWaysAndEndsHalfByHalf(t *testing.T) {
 func TestTheTargetMayEndFirst(t *testing.T) {
 	c := carry(t, Stream{Sent: []byte("x")}, nil)
 	_ = c.target.CloseWrite()
-	if _, err := c.client.Read(make([]byte, 1)); err != io.EOF {
+	if _, err := c.client.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("the client got %v", err)
 	}
 	expect(t, c.target, "x")
@@ -168,7 +169,7 @@ func TestATargetThatCannotBeReachedEndsTheConnectionAndIsLogged(t *testing.T) {
 		result := ""
 		p := &Passthrough{Log: slog.New(slog.NewTextHandler(&log, nil)), OnResult: func(r string) { result = r }}
 		p.Carry(Stream{Conn: server, ServerName: "shop.test", To: Destination{Address: address}})
-		if _, err := client.Read(make([]byte, 1)); err != io.EOF || result != want {
+		if _, err := client.Read(make([]byte, 1)); !errors.Is(err, io.EOF) || result != want {
 			t.Errorf("the client got %v, the result is %q, want %q", err, result, want)
 		}
 		for _, part := range []string{"host=shop.test", "target=" + address, "reason=" + want, "error="} {

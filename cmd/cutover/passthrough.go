@@ -24,22 +24,23 @@ func (d *daemon) route(serverName string, protocols []string, client netip.Addr)
 	if isTLSChallenge(protocols) {
 		return d.challengeOfV1(host, client)
 	}
-	return d.passthrough(host, client)
-}
-
-// passthrough leads a host whose TLS is not ended here to the upstream that the rules choose for its visitor.
-func (d *daemon) passthrough(host string, client netip.Addr) (tlsbridge.Destination, bool) {
 	if !passesThrough(d.store.Load(), host) {
 		return tlsbridge.Destination{}, false
 	}
+	return d.targetFor(host, client), true // also where there is none: our own certificate must not take its place
+}
+
+// targetFor returns where a visitor's connection goes whose TLS is not ended here: to the upstream that the rules choose for
+// the host and the visitor's address. The zero Destination stands for nowhere.
+func (d *daemon) targetFor(host string, client netip.Addr) tlsbridge.Destination {
 	decision := d.handler.Decide(&http.Request{
 		Method: http.MethodGet, Host: host, URL: &url.URL{Path: "/"}, RemoteAddr: netip.AddrPortFrom(client, 0).String(),
 	})
 	if decision.Action != rules.Forward {
-		return tlsbridge.Destination{}, true
+		return tlsbridge.Destination{}
 	}
 	to, _ := d.tlsTarget(decision.Upstream)
-	return to, true // also where there is none: our own certificate must not take its place
+	return to
 }
 
 // passesThrough reports whether the rules want a host's TLS to be ended by its upstream. No column says so yet.

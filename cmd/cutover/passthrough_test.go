@@ -185,6 +185,26 @@ func TestBehindALoadBalancerTheVisitorsAddressIsWhatTheRulesSee(t *testing.T) {
 	}
 }
 
+func TestAHostThatIsPassedOnGoesWhereTheRulesSendItsVisitor(t *testing.T) {
+	e := startEdge(t, func(*Config) {})
+	e.apply(t,
+		store.Edit{Table: store.TableTargets, Row: map[string]any{"upstream": "v1", "url": "https://10.0.0.1"}},
+		store.Edit{Table: store.TableTargets, Row: map[string]any{"upstream": "v2", "url": "https://10.0.0.2:8443"}},
+		store.Edit{Table: store.TableRules, Row: map[string]any{"host": "shop.test", "conditions": `{"client_ips":["203.0.113.7"]}`, "percent": 0}},
+		store.Edit{Table: store.TableRedirects, Row: map[string]any{"host": "moved.test", "path": "/", "to_url": "https://other.test/", "status": 302}},
+	)
+	for _, c := range []struct{ host, client, want string }{
+		{"shop.test", "203.0.113.8", "10.0.0.2:8443"}, {"shop.test", "203.0.113.7", "10.0.0.1:443"}, {"moved.test", "203.0.113.7", ""},
+	} {
+		if got := e.targetFor(c.host, netip.MustParseAddr(c.client)); got.Address != c.want {
+			t.Errorf("%s from %s goes to %q, want %q", c.host, c.client, got.Address, c.want)
+		}
+	}
+	if err := e.end(t); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAnHTTPSAddressHasAPort(t *testing.T) {
 	for target, want := range map[string]string{
 		"https://10.0.0.5": "10.0.0.5:443", "https://10.0.0.5:8443": "10.0.0.5:8443", "https://[::1]": "[::1]:443", "https://[::1]:1": "[::1]:1", "http://10.0.0.5": "",

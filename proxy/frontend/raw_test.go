@@ -1,6 +1,7 @@
 package frontend
 
 import (
+	"errors"
 	"io"
 	"net"
 	"sync/atomic"
@@ -85,7 +86,7 @@ func TestAServerThatHasEndedClosesRawConnections(t *testing.T) {
 	near, far := net.Pipe()
 	var called atomic.Bool
 	server.Tunnel(far, func() { called.Store(true) })
-	if _, err := near.Read(make([]byte, 1)); err != io.EOF || called.Load() || !server.empty() {
+	if _, err := near.Read(make([]byte, 1)); !errors.Is(err, io.EOF) || called.Load() || !server.empty() {
 		t.Errorf("%v, called %t", err, called.Load())
 	}
 }
