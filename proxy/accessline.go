@@ -44,6 +44,12 @@ func addressText(address netip.Addr) string {
 // appendDecision adds why the request went where it went; all but the reason is there for some requests only.
 func appendDecision(attrs []slog.Attr, e *exchange) []slog.Attr {
 	d := &e.decision
+	if e.guard != nil {
+		attrs = append(attrs, slog.Int64("guard", e.guard.ID))
+	}
+	if e.refused != "" {
+		attrs = append(attrs, slog.String("refused", e.refused))
+	}
 	if d.Reason != "" {
 		attrs = append(attrs, slog.String("reason", string(d.Reason)))
 	}

@@ -18,8 +18,10 @@ const retryAfter = 5
 
 // problem is an answer that is not the upstream's: what the visitor gets, and what the operator must know.
 type problem struct {
-	status int
-	cause  error // for the log alone: it may name targets
+	status     int
+	cause      error  // for the log alone: it may name targets
+	retryAfter int    // seconds; 0 for what the status says
+	challenge  string // WWW-Authenticate
 }
 
 // answer tells the visitor what went wrong, without its cause, and the operator why. This is the one place that does.
@@ -41,7 +43,15 @@ func (h *Handler) answer(e *exchange, p *problem) {
 	page := Page{Status: p.status, Title: http.StatusText(p.status), RequestID: e.id}
 	if p.status >= 500 && p.status != http.StatusLoopDetected {
 		page.RetryAfter = retryAfter
-		header.Set("Retry-After", strconv.Itoa(retryAfter))
+	}
+	if p.retryAfter > 0 {
+		page.RetryAfter = p.retryAfter
+	}
+	if page.RetryAfter > 0 {
+		header.Set("Retry-After", strconv.Itoa(page.RetryAfter))
+	}
+	if p.challenge != "" {
+		header.Set("WWW-Authenticate", p.challenge)
 	}
 	if p.status == http.StatusMethodNotAllowed {
 		header.Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")

@@ -23,6 +23,9 @@ type exchange struct {
 	client   netip.Addr // behind trusted proxies; may be invalid
 	host     string     // in normal form
 	decision rules.Decision
+	guard    *rules.Guard  // nil if none holds
+	refused  string        // why a guard did not let it in, in a word
+	consumed bool          // the Authorization header was the guard's
 	target   string        // URL of the target that was tried last
 	waited   time.Duration // from the start until the upstream's first header
 	broke    error         // what ended the target's answer too early

@@ -18,6 +18,9 @@ func (h *Handler) rewrite(e *exchange, r *httputil.ProxyRequest) {
 	r.Out.Trailer = r.In.Trailer // the same map: its values come when the body ends
 	keepUpgrade(r.Out.Header, e.upload != nil)
 	removeVisitorCookie(r.Out.Header)
+	if e.consumed {
+		r.Out.Header.Del("Authorization")
+	}
 	dropForwarding(r.Out.Header, e.trusted)
 	if e.trusted {
 		keepForwarding(r.Out.Header, r.In.Header)

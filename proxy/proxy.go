@@ -46,6 +46,7 @@ type Handler struct {
 	Log      *slog.Logger // nil discards
 	Instance string       // a name of this process, for the loop guard; empty switches it off
 
+	gate      gate
 	noise     *log.Logger // what ReverseProxy says; the exchange tells the same better
 	noiseOnce sync.Once
 }
@@ -94,9 +95,21 @@ func (h *Handler) serve(e *exchange) *problem {
 		return p
 	}
 	view := h.Views.Load()
-	e.decision = decide(view, h.question(e.in, e.host, e.client))
-	if h.redirectToHTTPS(e) {
+	question := h.question(e.in, e.host, e.client)
+	var challenge bool
+	if e.decision, challenge = view.MatchChallenge(question); challenge {
+		return h.forward(e, view) // whatever guards and redirects say
+	}
+	if p := h.admit(e, view); p != nil {
+		return p
+	}
+	e.decision = view.Match(question)
+	if h.redirectToHTTPS(e, view) {
 		return nil
+	}
+	if p := h.askPassword(e); p != nil { // not in clear text where the host asks for https
+		e.decision = rules.Decision{Bucket: -1, HTTPS: e.decision.HTTPS, HSTS: e.decision.HSTS}
+		return p
 	}
 	switch e.decision.Action {
 	case rules.Moved:

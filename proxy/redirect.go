@@ -19,12 +19,12 @@ func redirect(e *exchange, status int, location string) {
 }
 
 // redirectToHTTPS answers a request in clear text where its host asks for https and a certificate can be served. Until
-// then it is asked for, and the request is served as it came. ACME's own requests stay in clear text.
-func (h *Handler) redirectToHTTPS(e *exchange) bool {
+// then it is asked for, and the request is served as it came; with passthrough the upstream has one. ACME's own requests stay in clear text.
+func (h *Handler) redirectToHTTPS(e *exchange, view *rules.View) bool {
 	if e.secure || e.decision.HTTPS != rules.HTTPSRedirect || strings.HasPrefix(e.in.URL.Path, acmePath) {
 		return false
 	}
-	if h.CertificateReady == nil || !h.CertificateReady(e.host) {
+	if row, _ := view.Host(e.host); row.TLS != rules.TLSPassthrough && (h.CertificateReady == nil || !h.CertificateReady(e.host)) {
 		if h.PrepareCertificate != nil {
 			h.PrepareCertificate(e.host)
 		}

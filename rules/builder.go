@@ -68,13 +68,19 @@ func seedOf(lineage string) uint64 { return hashText(hashSecret0, lineage) }
 
 // AddHost adds a row of hosts.
 func (b *Builder) AddHost(row *Host) {
-	host, p, ok := b.host(row, b.previous.place(row.Host, ""))
+	host, p, ok := b.host(row)
 	if !ok {
 		return
 	}
-	whole := b.whole(b.place(host, ""))
-	whole.policy, whole.https, whole.hsts = p.policy, p.https, p.hsts
+	b.whole(b.place(host, "")).setPolicy(&p)
+	b.view.wildcards += 1 - isExactHost(host)
+	if p.certificate == certificateFile {
+		b.view.files = withFile(b.view.files, host, p.file)
+	}
 }
+
+// SetGuards sets all rows of guards.
+func (b *Builder) SetGuards(rows []GuardRow) { b.view.guards = b.guards(rows) }
 
 // AddRedirect adds a row of redirects. The strings of row are not kept.
 func (b *Builder) AddRedirect(row *Redirect) {
@@ -214,7 +220,7 @@ func (b *Builder) View(now time.Time) (*View, error) {
 	v := b.view
 	v.base, v.at, v.names = base, now.UnixMilli(), b.names.names
 	v.upstreams, v.problems, v.homes = b.upstreams, b.problems, b.homes
-	v.counts.Hosts, v.counts.Upstreams = b.hosts, len(b.upstreams)
+	v.counts.Hosts, v.counts.Upstreams, v.counts.Guards = b.hosts, len(b.upstreams), v.guards.count()
 	slices.Sort(v.times)
 	v.times = slices.Compact(v.times)
 	return v, nil

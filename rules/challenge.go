@@ -12,10 +12,13 @@ const challengePath = "/.well-known/acme-challenge/"
 const maxToken = 128
 
 // MatchChallenge decides a request of a CA for a token that is not ours, so that an ACME client of v1 goes on working: it
-// goes to v1, whatever rules and redirects say. It reports false for any other request, and for a host that View does not
-// know: Match decides those.
+// goes to v1, whatever rules and redirects say. It reports false for any other request, for a host that View does not know,
+// and for one whose upstream ends TLS: that may be v2, with an ACME client of its own. Match decides those.
 func (v *View) MatchChallenge(r *Request) (Decision, bool) {
 	if !isChallenge(r) || !v.Knows(r.Host) {
+		return Decision{}, false
+	}
+	if row, _ := v.Host(r.Host); row.TLS == TLSPassthrough {
 		return Decision{}, false
 	}
 	return Decision{Action: Forward, Version: V1, Upstream: v.FirstVersion(r), Reason: ReasonChallenge, Bucket: -1, HTTPS: HTTPSOff}, true

@@ -1,6 +1,6 @@
 package rules
 
-// Difference counts the places of which two views say different things, and names some of them.
+// Difference counts the places and guards of which two views say different things, and names some of them.
 func Difference(a, b *View) (count int, some []string) {
 	note := func(key string) {
 		if count++; len(some) < 5 {
@@ -16,6 +16,10 @@ func Difference(a, b *View) (count int, some []string) {
 		if host, path := splitKey(key); a.lookup(host, path) == "" {
 			note(key)
 		}
+	}
+	if a != nil && b != nil {
+		fileDifferences(a, b, note)
+		a.guards.differences(b.guards, note)
 	}
 	return count, some
 }

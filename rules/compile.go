@@ -16,6 +16,7 @@ func Compile(rows Rows, previous *View, now time.Time) (*View, []Problem) {
 	for i := range rows.Rules {
 		b.AddRule(&rows.Rules[i])
 	}
+	b.SetGuards(rows.Guards)
 	view, err := b.View(now)
 	if err != nil { // rows that fit into memory fit into a view
 		panic(err)

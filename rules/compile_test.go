@@ -75,7 +75,7 @@ func TestRowsThatMakeNoSenseSayWhy(t *testing.T) {
 		"sticky must be":                rule(1, "a.test", func(r *Rule) { r.Sticky = "x" }),
 		"starts_at must be":             rule(1, "a.test", func(r *Rule) { r.StartsAt = "tomorrow" }),
 		"ends_at must be later":         rule(1, "a.test", func(r *Rule) { r.StartsAt, r.EndsAt = "2026-11-21T12:00:00Z", "2026-11-21T12:00:00Z" }),
-		"needs a newer cutover":         rule(1, "a.test", func(r *Rule) { r.Needs = 2 }),
+		"needs a newer cutover":         rule(1, "a.test", func(r *Rule) { r.Needs = Schema + 1 }),
 	} {
 		_, problems := Compile(rowsOf(row), nil, noon)
 		if len(problems) != 1 || !strings.Contains(problems[0].Reason, want) {

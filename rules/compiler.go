@@ -131,18 +131,36 @@ func (c *compiler) fallBack(ref Ref, host, reason string, enabled bool) (placed,
 	return placed{host, path, e}, true
 }
 
-// host returns the policy of a row of hosts and the host that it is for; last is the one that the host has now.
-func (c *compiler) host(row *Host, last place) (host string, p place, ok bool) {
-	host, err := patternKey(row.Host)
-	if invalid := row.Validate(); invalid != nil {
-		ok = err == nil && last.policy
-		if err != nil {
-			host = row.Host
-		}
-		c.report("hosts", host, row.Host, invalid.Error(), ok)
-		return host, last, ok
+// host returns the policy of a row of hosts and the host of its place. That of a bad row is the last good one, if there is
+// one.
+func (c *compiler) host(row *Host) (host string, p place, ok bool) {
+	pattern, err := patternKey(row.Host)
+	host = hostPart(pattern)
+	invalid := row.Validate()
+	if invalid == nil {
+		return host, policyOf(row), true
 	}
-	return host, place{policy: true, https: row.HTTPS == HTTPSRedirect, hsts: row.HSTS}, true
+	name := row.Host
+	if err == nil {
+		name, p = pattern, c.previous.place(host, "")
+	}
+	c.report("hosts", name, row.Host, invalid.Error(), p.policy)
+	return host, p, p.policy
+}
+
+// policyOf returns what a good row of hosts says.
+func policyOf(row *Host) place {
+	p := place{policy: true, https: row.HTTPS == HTTPSRedirect, hsts: row.HSTS, passthrough: row.TLS == TLSPassthrough}
+	name, isFile := row.CertificateFile()
+	switch {
+	case isFile:
+		p.certificate, p.file = certificateFile, strings.Clone(name)
+	case row.Certificate == CertificateAny:
+		p.certificate = certificateAny
+	case row.Certificate == CertificateOff:
+		p.certificate = certificateOff
+	}
+	return p
 }
 
 // fallback returns the default that is in force.
@@ -183,6 +201,9 @@ func (c *compiler) setUpstreams(rows []Upstream) {
 			row = *before
 		}
 		row.Targets = targets
+		if row.ProxyProtocol == "" {
+			row.ProxyProtocol = ProxyProtocolOff
+		}
 		if known && sameUpstream(before, &row) {
 			row = *before
 			c.upstreams = append(c.upstreams, before)
@@ -194,7 +215,7 @@ func (c *compiler) setUpstreams(rows []Upstream) {
 }
 
 func sameUpstream(a, b *Upstream) bool {
-	return a.ResponseTimeout == b.ResponseTimeout && slices.Equal(a.Targets, b.Targets)
+	return a.ResponseTimeout == b.ResponseTimeout && a.ProxyProtocol == b.ProxyProtocol && slices.Equal(a.Targets, b.Targets)
 }
 
 func (c *compiler) lastTargets() map[int64]Target {

@@ -2,7 +2,11 @@ package rules
 
 import (
 	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
 	"strconv"
+	"strings"
 )
 
 // Explain says in sentences what led to a decision.
@@ -16,6 +20,22 @@ func (d *Decision) Explain() []string {
 	}
 	if d.HSTS > 0 {
 		lines = append(lines, fmt.Sprintf("Answers over https carry Strict-Transport-Security with max-age=%d, unless the upstream sends its own.", d.HSTS))
+	}
+	return lines
+}
+
+// Explain says in sentences what the guard does with a client.
+func (g *Guard) Explain(client netip.Addr) []string {
+	name := fmt.Sprintf("Guard %d (%s%s) holds", g.ID, g.Host, g.Path)
+	if !g.Permits(client) {
+		return []string{fmt.Sprintf("%s: it refuses the address %s, the answer is 403.", name, client)}
+	}
+	lines := []string{fmt.Sprintf("%s: it lets the address %s in.", name, client)}
+	if g.Rate > 0 {
+		lines = append(lines, fmt.Sprintf("It lets each client make %s requests a second, and %d at once; more are answered with 429.", strconv.FormatFloat(g.Rate, 'f', -1, 64), g.Burst))
+	}
+	if len(g.Users) > 0 {
+		lines = append(lines, "It asks for the password of one of "+strings.Join(slices.Sorted(maps.Keys(g.Users)), ", ")+"; without it the answer is 401.")
 	}
 	return lines
 }

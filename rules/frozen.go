@@ -33,6 +33,9 @@ type frozenHead struct {
 	Times     []byte
 	Problems  []Problem
 	Homes     []frozenHome
+	Wildcards int               `json:",omitempty"`
+	Files     map[string]string `json:",omitempty"`
+	Guards    []GuardRow        `json:",omitempty"` // that are in force
 }
 
 type frozenHome struct {
@@ -52,6 +55,7 @@ func (v *View) Freeze() (Frozen, error) {
 	head := frozenHead{
 		Format: frozenFormat, Schema: Schema, Lineage: v.lineage, Default: v.fallback, At: v.at, Seed: v.base.seed, Count: v.base.count,
 		Upstreams: v.upstreams, Counts: v.counts, Times: freezeTimes(v.times), Problems: v.Problems(),
+		Wildcards: v.wildcards, Files: v.files, Guards: v.guards.rows(),
 	}
 	if v.names != nil {
 		head.Names = v.names.list
@@ -78,7 +82,7 @@ func Thaw(f Frozen) (view *View, sound bool, err error) {
 		lineage: head.Lineage, fallback: head.Default, at: head.At,
 		base:  &table{seed: head.Seed, slots: f.Slots, records: f.Records, count: min(max(0, head.Count), len(f.Records))},
 		names: namesOf(head.Names), upstreams: head.Upstreams, counts: head.Counts, times: thawTimes(head.Times),
-		problems: problemSet{}, homes: map[Ref]string{},
+		problems: problemSet{}, homes: map[Ref]string{}, wildcards: head.Wildcards, files: head.Files, guards: thawGuards(head.Guards),
 	}
 	for _, p := range head.Problems {
 		view.problems[p.key()] = p

@@ -25,6 +25,14 @@ func redirect(id int64, host, path, to string, change func(*Redirect)) Redirect 
 	return r
 }
 
+func guard(id int64, host string, change func(*GuardRow)) GuardRow {
+	r := GuardRow{ID: id, Host: host, Path: "/", Enabled: true, Needs: 1}
+	if change != nil {
+		change(&r)
+	}
+	return r
+}
+
 func rowsOf(some ...Rule) Rows {
 	return Rows{Lineage: "test", Default: DefaultV1, Upstreams: []Upstream{{Name: V1}, {Name: V2}, {Name: "other"}}, Rules: some}
 }

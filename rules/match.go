@@ -16,11 +16,8 @@ func (v *View) Match(r *Request) (d Decision) {
 	path := normalizePath(r.Path)
 	var whole place
 	whole.read(v.lookup(r.Host, ""))
-	if whole.policy {
-		d.HSTS = whole.hsts
-		if whole.https {
-			d.HTTPS = HTTPSRedirect
-		}
+	if whole.policy || v.wildcards > 0 {
+		d.setPolicy(v.policy(r.Host, &whole))
 	}
 	var m match
 	switch {
@@ -33,6 +30,13 @@ func (v *View) Match(r *Request) (d Decision) {
 	}
 	runtime.KeepAlive(v)
 	return d
+}
+
+func (d *Decision) setPolicy(p place, _ string) {
+	d.HSTS = p.hsts
+	if p.https {
+		d.HTTPS = HTTPSRedirect
+	}
 }
 
 // match is the entry that decides, and how long the path is at which it was found.

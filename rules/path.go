@@ -74,3 +74,42 @@ func resolveDots(path string) string {
 	}
 	return "/" + strings.Join(kept, "/")
 }
+
+// loosePath returns a path in normal form as servers may read it that decode more than they should: every escape, more than
+// once, backslashes as slashes, several slashes as one, and without what follows a semicolon in a segment. A path that nobody
+// reads otherwise is returned as it is.
+func loosePath(path string) string {
+	if !strings.ContainsAny(path, "%\\;") && !strings.Contains(path, "//") {
+		return path
+	}
+	for range 3 {
+		if strings.IndexByte(path, '%') < 0 {
+			break
+		}
+		path = unescapeAll(path)
+	}
+	path = strings.ReplaceAll(path, "\\", "/")
+	segments := strings.Split(path[1:], "/")
+	kept := segments[:0]
+	for i, segment := range segments {
+		segment, _, _ = strings.Cut(segment, ";")
+		if segment != "" || i == len(segments)-1 {
+			kept = append(kept, segment)
+		}
+	}
+	return resolveDots("/" + strings.Join(kept, "/"))
+}
+
+func unescapeAll(path string) string {
+	var out strings.Builder
+	out.Grow(len(path))
+	for i := 0; i < len(path); i++ {
+		if path[i] != '%' || i+2 >= len(path) || !isHex(path[i+1]) || !isHex(path[i+2]) {
+			out.WriteByte(path[i])
+			continue
+		}
+		out.WriteByte(unhex(path[i+1])<<4 | unhex(path[i+2]))
+		i += 2
+	}
+	return out.String()
+}

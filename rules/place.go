@@ -33,9 +33,15 @@ func splitKey(key string) (host, path string) {
 
 // place is what a view says of a key.
 type place struct {
-	policy  bool // the host has a row of its own in the table hosts
-	https   bool // that row asks for https
-	hsts    int64
+	policy bool // the host has a row of its own in the table hosts
+	https  bool // that row asks for https
+	hsts   int64
+	// certificate and passthrough are what that row says of certificates and TLS; file goes with certificateFile, and is
+	// not among the place's bytes but in View.files, so that older programs can fall back on them.
+	certificate certificateKind
+	file        string
+	passthrough bool
+
 	deep    uint64 // of a whole host: how many places with a path it has
 	longest uint64 // of a whole host: no prefix below it is longer, in bytes
 	entries string // see entry
@@ -46,13 +52,29 @@ const (
 	placePolicy = 1 << iota
 	placeHTTPS
 	placeDeep
+	placePassthrough
+
+	placeCertificate = 4 // from this bit on: the kind of certificate
+)
+
+// certificateKind is what a row of hosts says of certificates.
+type certificateKind byte
+
+const (
+	certificateAuto certificateKind = iota
+	certificateAny
+	certificateOff
+	certificateFile
+
+	certificateMask = 3
 )
 
 // empty reports whether the place says nothing.
 func (p *place) empty() bool { return !p.policy && p.deep == 0 && p.entries == "" }
 
 func (p *place) append(b []byte) []byte {
-	b = append(b, flag(flag(flag(0, p.policy, placePolicy), p.https, placeHTTPS), p.deep > 0, placeDeep))
+	first := byte(p.certificate) << placeCertificate
+	b = append(b, flag(flag(flag(flag(first, p.policy, placePolicy), p.https, placeHTTPS), p.deep > 0, placeDeep), p.passthrough, placePassthrough))
 	if p.policy {
 		b = appendInt(b, p.hsts)
 	}
@@ -73,7 +95,8 @@ func (p *place) read(text string) {
 	}
 	c := cursor{rest: text}
 	first := c.byte()
-	p.policy, p.https = first&placePolicy != 0, first&placeHTTPS != 0
+	p.policy, p.https, p.passthrough = first&placePolicy != 0, first&placeHTTPS != 0, first&placePassthrough != 0
+	p.certificate = certificateKind(first >> placeCertificate & certificateMask)
 	if p.policy {
 		p.hsts = c.int()
 	}
@@ -81,6 +104,12 @@ func (p *place) read(text string) {
 		p.deep, p.longest = c.uint(), c.uint()
 	}
 	p.entries = c.rest
+}
+
+// setPolicy takes over what another place's row of hosts says.
+func (p *place) setPolicy(from *place) {
+	p.policy, p.https, p.hsts = from.policy, from.https, from.hsts
+	p.certificate, p.file, p.passthrough = from.certificate, from.file, from.passthrough
 }
 
 func readPlace(text string) (p place) {

@@ -5,9 +5,13 @@
 // logs; package store keeps the rows in SQLite and publishes each new View.
 package rules
 
+import "strings"
+
 // Schema is the generation of the rules that this program understands. A row whose Needs is greater was written
 // for a newer program and is not served by this one.
-const Schema = 1
+//
+// 2 added to hosts the columns certificate and tls and rows for *.parent and *, to upstreams proxy_protocol, and guards.
+const Schema = 2
 
 // The names that a rule's two sides have unless the row names others.
 const (
@@ -25,6 +29,7 @@ type Rows struct {
 	Hosts     []Host     `json:"hosts"`
 	Rules     []Rule     `json:"rules"`
 	Redirects []Redirect `json:"redirects"`
+	Guards    []GuardRow `json:"guards"`
 }
 
 // Default says what happens to a request that nothing matches.
@@ -105,11 +110,23 @@ type Redirect struct {
 type Upstream struct {
 	Name string `json:"name"`
 	// ResponseTimeout is how many seconds the upstream may take until its first response header; 0 means no limit.
-	ResponseTimeout float64  `json:"response_timeout"`
-	Note            string   `json:"note"`
-	UpdatedAt       string   `json:"updated_at"`
-	Targets         []Target `json:"targets"`
+	ResponseTimeout float64 `json:"response_timeout"`
+	Note            string  `json:"note"`
+	UpdatedAt       string  `json:"updated_at"`
+	// ProxyProtocol says what is sent first on a raw connection to a target; empty means off.
+	ProxyProtocol ProxyProtocol `json:"proxy_protocol"`
+	Targets       []Target      `json:"targets"`
 }
+
+// ProxyProtocol is a version of the PROXY protocol, by which a target of raw connections learns the client's address.
+type ProxyProtocol string
+
+// The values of ProxyProtocol.
+const (
+	ProxyProtocolOff ProxyProtocol = "off"
+	ProxyProtocolV1  ProxyProtocol = "v1" // as text
+	ProxyProtocolV2  ProxyProtocol = "v2" // as bytes
+)
 
 // State says whether a target may be given requests.
 type State string
@@ -139,20 +156,47 @@ const (
 	HTTPSRedirect HTTPS = "redirect" // it is redirected to https once a certificate can be served
 )
 
-// Host is a row of the table hosts; a host without one has the defaults.
+// The values of Host.Certificate, beside CertificateFilePrefix with a name.
+const (
+	CertificateAuto = "auto" // names that rules, redirects or hosts know exactly may have one
+	CertificateAny  = "any"  // so may every name that the row holds for
+	CertificateOff  = "off"  // nothing is issued; what is stored is served
+	// CertificateFilePrefix begins the name of a pair of files in the folder of certificates, which are served.
+	CertificateFilePrefix = "file:"
+)
+
+// TLSMode says where a TLS connection to a host ends.
+type TLSMode string
+
+// The values of TLSMode.
+const (
+	TLSTerminate   TLSMode = "terminate"   // here
+	TLSPassthrough TLSMode = "passthrough" // at the host's upstream, which gets the raw connection
+)
+
+// Host is a row of the table hosts; a host that none holds for has the defaults. For a name the most specific row holds:
+// that of the name itself, then of *.parent, which stands for one label, then of *.
 type Host struct {
-	Host  string `json:"host"` // an exact name; never a wildcard
+	Host  string `json:"host"` // shop.example.com, *.example.com or *
 	HTTPS HTTPS  `json:"https"`
 	// HSTS is max-age of Strict-Transport-Security in seconds; 0 sends no such header.
 	HSTS      int64  `json:"hsts"`
 	Needs     int    `json:"needs"`
 	Note      string `json:"note"`
 	UpdatedAt string `json:"updated_at"`
+	// Certificate says which certificate is served, and whether one may be issued; empty means auto.
+	Certificate string  `json:"certificate"`
+	TLS         TLSMode `json:"tls"` // empty means terminate
+}
+
+// CertificateFile returns the name of the pair of files whose certificate is served; false if it is none.
+func (h *Host) CertificateFile() (name string, ok bool) {
+	return strings.CutPrefix(h.Certificate, CertificateFilePrefix)
 }
 
 // Problem says why a row is not served as it is written.
 type Problem struct {
-	Table   string `json:"table"` // rules, redirects, upstreams, targets, hosts or meta
+	Table   string `json:"table"` // rules, redirects, upstreams, targets, hosts, guards or meta
 	Row     string `json:"row"`   // the row's id, or its name where the table has no id
 	Host    string `json:"host"`
 	Reason  string `json:"reason"`       // plain words

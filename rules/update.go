@@ -11,6 +11,7 @@ type Update struct {
 	Upstreams *[]Upstream  // all of them; nil: as they were
 	Hosts     []HostUpdate // the rows of hosts that changed
 	Rows      []RowUpdate  // the rows of rules and redirects that changed, each once
+	Guards    *[]GuardRow  // all of them; nil: as they were
 }
 
 // HostUpdate is what a row of hosts is now.
@@ -50,6 +51,10 @@ func (v *View) Update(u Update) *View {
 	}
 	if u.Upstreams != nil {
 		e.setUpstreams(*u.Upstreams)
+	}
+	if u.Guards != nil {
+		e.next.guards = e.guards(*u.Guards)
+		e.next.counts.Guards = e.next.guards.count()
 	}
 	for i := range u.Hosts {
 		e.updateHost(&u.Hosts[i])
@@ -96,22 +101,28 @@ func (e *updater) at(key string) *placeEdit {
 
 func (e *updater) updateHost(u *HostUpdate) {
 	delete(e.problems, problemKey{"hosts", u.Host})
-	key, err := patternKey(u.Host)
+	pattern, err := patternKey(u.Host)
 	if err != nil {
 		if u.Row != nil {
-			e.host(u.Row, place{}) // it says why
+			e.host(u.Row) // it says why
 		}
 		return
 	}
-	delete(e.problems, problemKey{"hosts", key})
+	delete(e.problems, problemKey{"hosts", pattern})
+	key := hostPart(pattern)
 	p := e.at(key)
-	if u.Row == nil {
-		p.policy, p.https, p.hsts = false, false, 0
-		return
+	var policy place
+	if u.Row != nil {
+		var ok bool
+		if _, policy, ok = e.host(u.Row); !ok {
+			return
+		}
 	}
-	if _, policy, ok := e.host(u.Row, p.place); ok {
-		p.policy, p.https, p.hsts = policy.policy, policy.https, policy.hsts
+	e.next.wildcards += (one(policy.policy) - one(p.policy)) * (1 - isExactHost(key))
+	if policy.file != e.next.files[key] {
+		e.next.files = withFile(maps.Clone(e.next.files), key, policy.file)
 	}
+	p.setPolicy(&policy)
 }
 
 // updateRow takes a row's entry from where it was and puts it where it is now.

@@ -3,6 +3,7 @@ package rules
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -15,13 +16,14 @@ type world struct {
 	rules     map[int64]Rule
 	redirects map[int64]Redirect
 	hosts     map[string]Host
+	guards    map[int64]GuardRow
 	view      *View
 	nextID    int64
 }
 
 func newWorld(t *testing.T, seed uint64) *world {
 	return &world{
-		random: rand.New(rand.NewPCG(seed, 1)), rules: map[int64]Rule{}, redirects: map[int64]Redirect{}, hosts: map[string]Host{},
+		random: rand.New(rand.NewPCG(seed, 1)), rules: map[int64]Rule{}, redirects: map[int64]Redirect{}, hosts: map[string]Host{}, guards: map[int64]GuardRow{},
 		view: compile(t, rowsOf()), nextID: 1,
 	}
 }
@@ -53,20 +55,38 @@ func (w *world) redirect(id int64) Redirect {
 
 // edit changes one row, as an operator might, and returns the update that the journal leads to.
 func (w *world) edit() Update {
-	switch w.random.IntN(5) {
+	switch w.random.IntN(6) {
 	case 0:
-		host := pick(w, "a.test", "b.test", "c.test")
+		host := pick(w, "a.test", "b.test", "c.test", "*.b.test", "*.test", "*")
 		if w.random.IntN(2) == 0 {
 			delete(w.hosts, host)
 			return Update{Hosts: []HostUpdate{{Host: host}}}
 		}
 		row := Host{Host: host, HTTPS: pick(w, HTTPSOff, HTTPSRedirect, "oops"), HSTS: 60, Needs: 1}
+		row.Certificate = pick(w, CertificateAuto, CertificateAny, CertificateOff, "file:x", "file:y", "file:../x")
+		row.TLS = pick(w, TLSTerminate, TLSTerminate, TLSPassthrough)
 		w.hosts[host] = row
 		return Update{Hosts: []HostUpdate{{Host: host, Row: &row}}}
 	case 1:
 		return w.editRedirect()
+	case 2:
+		return w.editGuard()
 	}
 	return w.editRule()
+}
+
+func (w *world) editGuard() Update {
+	id := 1 + w.random.Int64N(8)
+	delete(w.guards, id)
+	if w.random.IntN(4) > 0 {
+		host, path, _ := w.place()
+		w.guards[id] = guard(id, host, func(r *GuardRow) {
+			r.Path, r.Enabled = path, pick(w, true, true, false)
+			r.Deny = pick(w, "", "192.0.2.1", "10.0.0.0/8", "10.0.0.0/33")
+		})
+	}
+	all := slices.Collect(maps.Values(w.guards))
+	return Update{Guards: &all}
 }
 
 func (w *world) id(known int) int64 {
@@ -111,6 +131,9 @@ func (w *world) rows() Rows {
 	for _, row := range w.redirects {
 		rows.Redirects = append(rows.Redirects, row)
 	}
+	for _, row := range w.guards {
+		rows.Guards = append(rows.Guards, row)
+	}
 	for _, row := range w.hosts {
 		rows.Hosts = append(rows.Hosts, row)
 	}
@@ -134,6 +157,13 @@ func TestAfterEveryUpdateTheViewIsThatOfAllRows(t *testing.T) {
 				w.view = thawed(t, w.view)
 			}
 			fresh, problems := Compile(w.rows(), before, noon)
+			for _, host := range []string{"a.test", "x.b.test", "y.test", "elsewhere.org"} {
+				is, _ := w.view.Host(host)
+				want, _ := fresh.Host(host)
+				if is != want || w.view.Allows(host) != fresh.Allows(host) || w.view.Match(ask(host, "/")) != fresh.Match(ask(host, "/")) {
+					t.Fatalf("seed %d, step %d: %s has %+v, want %+v", seed, step, host, is, want)
+				}
+			}
 			if n, some := Difference(w.view, fresh); n > 0 || w.view.Counts() != fresh.Counts() || !slices.Equal(w.view.Problems(), problems) {
 				t.Fatalf("seed %d, step %d: %d differences %v\n%+v, want %+v\n%+v, want %+v", seed, step, n, some, w.view.Counts(), fresh.Counts(), w.view.Problems(), problems)
 			}
@@ -270,6 +300,8 @@ func FuzzDamagedBytesNeverPanic(f *testing.F) {
 		}
 		view.NextChange()
 		view.Allows("a.test")
+		view.Host("b.test")
+		view.Guard("b.test", "/a")
 		if folded, err := view.Folded(); err == nil {
 			Difference(view, folded)
 		}
@@ -290,6 +322,7 @@ func FuzzPlacesAreReadAsTheyWereWritten(f *testing.F) {
 			return // Validate lets no NaN through
 		}
 		p := place{policy: bits&32 != 0, https: bits&64 != 0, deep: v1, entries: string(e.append(nil))}
+		p.passthrough, p.certificate = bits&128 != 0, certificateKind(v2&certificateMask)
 		if p.policy {
 			p.hsts = starts
 		}

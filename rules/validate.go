@@ -61,6 +61,11 @@ func (u *Upstream) Validate() error {
 	if !(u.ResponseTimeout >= 0 && u.ResponseTimeout <= 86400) {
 		return errors.New("response_timeout must be a number of seconds from 0 (no limit) to 86400")
 	}
+	switch u.ProxyProtocol {
+	case "", ProxyProtocolOff, ProxyProtocolV1, ProxyProtocolV2:
+	default:
+		return errors.New("proxy_protocol must be off, v1 or v2")
+	}
 	return validateName(u.Name)
 }
 
@@ -79,17 +84,32 @@ func (t *Target) Validate() error {
 
 // Validate returns why the row makes no sense by itself, nil if it does.
 func (h *Host) Validate() error {
-	name, err := patternKey(h.Host)
-	if err == nil && strings.HasPrefix(name, "*") {
-		err = errors.New("host must be an exact name here, without *")
-	}
+	_, err := patternKey(h.Host)
 	if h.HTTPS != HTTPSOff && h.HTTPS != HTTPSRedirect {
 		return errors.New("https must be off or redirect")
 	}
 	if h.HSTS < 0 {
 		return errors.New("hsts must be a number of seconds, 0 for none")
 	}
-	return firstError(needsErr(h.Needs), err)
+	if h.TLS != "" && h.TLS != TLSTerminate && h.TLS != TLSPassthrough {
+		return errors.New("tls must be terminate or passthrough")
+	}
+	return firstError(needsErr(h.Needs), err, h.validateCertificate())
+}
+
+// maxCertificateName bounds the name of a pair of files.
+const maxCertificateName = 128
+
+func (h *Host) validateCertificate() error {
+	switch h.Certificate {
+	case "", CertificateAuto, CertificateAny, CertificateOff:
+		return nil
+	}
+	name, ok := h.CertificateFile()
+	if !ok || name == "" || len(name) > maxCertificateName || name[0] == '.' || !isName(name) {
+		return errors.New("certificate must be auto, any, off or file:NAME, with a NAME of letters, digits, . _ and - that begins with no dot")
+	}
+	return nil
 }
 
 func firstError(all ...error) error {

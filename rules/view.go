@@ -1,7 +1,6 @@
 package rules
 
 import (
-	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -21,7 +20,10 @@ type View struct {
 	names     *names
 	upstreams []*Upstream // sorted by name
 	counts    Counts
-	times     []int64 // sorted: when something starts or ends, past times included
+	times     []int64           // sorted: when something starts or ends, past times included
+	wildcards int               // rows of hosts for *.parent and *
+	files     map[string]string // the names of files whose certificates are served, by the hosts of places
+	guards    *guards
 
 	problems problemSet
 	homes    map[Ref]string // of bad rows whose last good version serves: the key where it does
@@ -33,6 +35,7 @@ type Counts struct {
 	Redirects int `json:"redirects"` // enabled
 	Hosts     int `json:"hosts"`     // known exactly, by an enabled rule or redirect or a row of their own
 	Upstreams int `json:"upstreams"`
+	Guards    int `json:"guards"` // in force
 }
 
 // count adds n entries like e.
@@ -137,7 +140,11 @@ func (v *View) place(host, path string) place {
 	if v == nil {
 		return place{}
 	}
-	return readPlace(v.lookup(host, path))
+	p := readPlace(v.lookup(host, path))
+	if p.certificate == certificateFile {
+		p.file = v.files[host]
+	}
+	return p
 }
 
 // all yields every key and its place.
@@ -181,26 +188,6 @@ func (v *View) goodEntries() func(Ref) (key string, e entry, ok bool) {
 		}
 		f, ok := known[ref]
 		return f.key, f.entry, ok
-	}
-}
-
-// Allows reports whether a certificate may be asked for: host, in normal form, is a DNS name with a dot that an enabled
-// row names exactly. Wildcards route and never allow.
-func (v *View) Allows(host string) bool {
-	if v == nil || !isCertifiable(host) {
-		return false
-	}
-	return v.lookup(host, "") != ""
-}
-
-// Hosts yields every name that Allows, in no order.
-func (v *View) Hosts() iter.Seq[string] {
-	return func(yield func(string) bool) {
-		for key := range v.all {
-			if strings.IndexByte(key, '/') < 0 && isCertifiable(key) && !yield(key) {
-				return
-			}
-		}
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -17,7 +16,6 @@ import (
 
 	"cutover/proxy"
 	"cutover/proxy/admin"
-	"cutover/rules"
 	"cutover/rules/store"
 )
 
@@ -127,11 +125,11 @@ func openRules(ctx context.Context, config Config) (*session, error) {
 	if err != nil {
 		return nil, explainOpen(err)
 	}
-	decide, err := newDecider(config, opened)
+	handler, err := newDecider(config, opened)
 	if err != nil {
 		return nil, errors.Join(err, opened.Close())
 	}
-	server := &admin.Server{Store: opened, Decide: decide, Version: version}
+	server := &admin.Server{Store: opened, Decide: handler.Decide, Guarding: handler.Guarding, Version: version}
 	return &session{Client: directClient(server, author), close: runRules(ctx, opened)}, nil
 }
 
@@ -162,12 +160,11 @@ func explainOpen(err error) error {
 	return withHint(err, "'cutover serve --check' looks at the database without changing it")
 }
 
-// newDecider makes the decision that the daemon would make of a request.
-func newDecider(config Config, opened *store.Store) (func(*http.Request) rules.Decision, error) {
+// newDecider decides about requests as the daemon would.
+func newDecider(config Config, opened *store.Store) (*proxy.Handler, error) {
 	visitors, err := proxy.LoadVisitors(filepath.Join(config.StateDir, "visitor.key"))
 	if err != nil {
 		return nil, withHint(fmt.Errorf("visitor key: %w", err), "it must be readable for the owner of the state directory")
 	}
-	handler := &proxy.Handler{Views: opened, Visitors: visitors, Trusted: config.TrustedProxies}
-	return handler.Decide, nil
+	return &proxy.Handler{Views: opened, Visitors: visitors, Trusted: config.TrustedProxies}, nil
 }

@@ -102,6 +102,10 @@ func printExplanation(env *environment, e *admin.Explanation) error {
 
 func decidedBy(e *admin.Explanation) string {
 	switch {
+	case e.Action == admin.ActionRefused && e.Guard == nil:
+		return "a guard"
+	case e.Action == admin.ActionRefused:
+		return fmt.Sprintf("guard %d: %s%s", e.Guard.ID, e.Guard.Host, e.Guard.Path)
 	case e.Rule != nil:
 		return fmt.Sprintf("rule %d: %s%s, %s to v2", e.Rule.ID, e.Rule.Host, pathText(e.Rule.Path, e.Rule.Match), percentText(e.Rule.Percent))
 	case e.Redirect != nil:
@@ -119,6 +123,8 @@ func outcome(e *admin.Explanation) string {
 		return fmt.Sprintf("%d to %s", e.Status, e.Location)
 	case admin.ActionGone:
 		return "410, gone"
+	case admin.ActionRefused:
+		return fmt.Sprintf("%d, refused", e.Status)
 	default:
 		return "421, no rule knows this host"
 	}

@@ -24,6 +24,10 @@ func allRedirects(ctx context.Context, s *session, yield func(*rules.Redirect) e
 	return s.ExportRedirects(ctx, yield)
 }
 
+func allGuards(ctx context.Context, s *session, yield func(*rules.GuardRow) error) error {
+	return s.ExportGuards(ctx, yield)
+}
+
 func newExportCommand[R transfer.Row](env *environment, table transfer.Table[R], all exporter[R]) *cobra.Command {
 	var format string
 	name := table.Name()

@@ -52,7 +52,7 @@ func (f *historyFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.host, "host", "", "only changes of this host")
 	flags.StringVar(&f.author, "author", "", "only changes by whom this is a part of the name of")
-	flags.StringVar(&f.table, "table", "", "only changes of this table: rules, redirects, upstreams, targets, hosts or meta")
+	flags.StringVar(&f.table, "table", "", "only changes of this table: rules, redirects, upstreams, targets, hosts, guards or meta")
 	flags.StringVar(&f.since, "since", "", "only changes since this TIME")
 	flags.StringVar(&f.until, "until", "", "only changes before this TIME")
 	flags.Int64Var(&f.before, "before", 0, "only changes before the one with this number, for the next page")
@@ -160,7 +160,7 @@ func effectText(row store.RowChange) string {
 	var parts []string
 	for _, column := range row.New {
 		if was, now := valueOf(row.Old, column.Name), valueText(column.Value); was != now {
-			parts = append(parts, column.Name+" "+was+" → "+now)
+			parts = append(parts, column.Name+" "+shown(column.Name, was)+" → "+shown(column.Name, now))
 		}
 	}
 	if len(parts) == 0 {
@@ -169,12 +169,21 @@ func effectText(row store.RowChange) string {
 	return strings.Join(parts, ", ")
 }
 
+// shown leaves the hashes of passwords out, which are of no use to readers.
+func shown(column, text string) string {
+	if column != "users" {
+		return text
+	}
+	return strconv.Quote(userNames(strings.Trim(text, `"`)))
+}
+
 // remarkable lists the columns of a row that placeOf does not name and that say more than a default does.
 func remarkable(values store.Values) []string {
 	named := []string{"host", "path", "name", "upstream", "url"}
 	usual := map[string]string{
 		"match": "prefix", "conditions": "{}", "v1": "v1", "v2": "v2", "sticky": "cookie", "enabled": "1", "needs": "1",
 		"keep_path": "0", "keep_query": "1", "weight": "1", "state": "ready", "https": "off", "hsts": "0", "response_timeout": "0",
+		"certificate": "auto", "tls": "terminate", "proxy_protocol": "off", "rate": "0", "burst": "0",
 	}
 	var parts []string
 	for _, column := range values {
@@ -182,7 +191,7 @@ func remarkable(values store.Values) []string {
 		if slices.Contains(named, column.Name) || text == `""` || text == usual[column.Name] {
 			continue
 		}
-		parts = append(parts, column.Name+" "+text)
+		parts = append(parts, column.Name+" "+shown(column.Name, text))
 	}
 	return parts
 }

@@ -16,10 +16,13 @@ import (
 func newHostsCommand(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "hosts",
-		Short: "Say which hosts are redirected to https",
-		Long:  "A host needs a row here only where it differs from the defaults: clear text is served as it is, and no HSTS is sent.",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Short: "Say what a host does about https and certificates",
+		Long: `A host needs a row here only where it differs from the defaults: clear text is served as it is, no HSTS is sent, a certificate
+is issued for names that rules know exactly, and TLS ends here.
+
+A row may be for *.example.com, which is one label, or for *. The most specific row holds: exact host, then *.parent, then *.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newHostsListCommand(env), newHostsSetCommand(env), newHostsRemoveCommand(env))
 	return cmd
@@ -61,11 +64,13 @@ func printHosts(env *environment, list admin.HostList, host string) error {
 	}
 	return errors.Join(
 		printProblems(env.stdout, list.Problems),
-		say(env.stdout, "%s from the defaults: clear text is served as it is, without HSTS.\nNext: cutover hosts set %s --https redirect", what, example),
+		say(env.stdout, "%s from the defaults: clear text is served as it is, without HSTS; certificates for names that rules know.\nNext: cutover hosts set %s --https redirect", what, example),
 	)
 }
 
-func hostHeading() []string { return []string{"HOST", "HTTPS", "HSTS", "STATE", "NOTE"} }
+func hostHeading() []string {
+	return []string{"HOST", "HTTPS", "HSTS", "CERTIFICATE", "TLS", "STATE", "NOTE"}
+}
 
 func hostLines(rows []rules.Host, problems []rules.Problem) [][]string {
 	lines := make([][]string, 0, len(rows))
@@ -74,24 +79,32 @@ func hostLines(rows []rules.Host, problems []rules.Problem) [][]string {
 		if h.HSTS > 0 {
 			hsts = strconv.FormatInt(h.HSTS, 10) + "s"
 		}
-		lines = append(lines, []string{h.Host, string(h.HTTPS), hsts, rowState(true, "hosts", h.Host, problems), h.Note})
+		lines = append(lines, []string{h.Host, string(h.HTTPS), hsts, h.Certificate, string(h.TLS), rowState(true, "hosts", h.Host, problems), h.Note})
 	}
 	return lines
 }
 
 func newHostsSetCommand(env *environment) *cobra.Command {
-	var https, note string
+	var https, certificate, tls, note string
 	var hsts int64
 	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "set HOST",
-		Short: "Set what a host does about https",
-		Long: `Set what a host does about https. Only what is given changes.
+		Short: "Set what a host does about https and certificates",
+		Long: `Set what a host does about https and certificates. Only what is given changes.
 
 Requests in clear text are redirected only once a certificate can be served for the host. Browsers remember HSTS for as
-long as it says, so begin with a few minutes.`,
-		Example: "  cutover hosts set shop.example.com --https redirect\n  cutover hosts set shop.example.com --hsts 300",
-		Args:    cobra.ExactArgs(1),
+long as it says, so begin with a few minutes.
+
+A certificate is issued for names that rules, redirects or hosts know exactly (auto), for every name that the row holds for (any),
+or for none (off: what is stored is served; file:NAME: NAME.crt and NAME.key are, of the folder that certificate_dir names).
+With --tls passthrough a TLS connection goes on to the upstream as it is, which needs a certificate of its own.`,
+		Example: `  cutover hosts set shop.example.com --https redirect
+  cutover hosts set shop.example.com --hsts 300
+  cutover hosts set '*.customers.example.com' --certificate any
+  cutover hosts set shop.example.com --certificate file:shop
+  cutover hosts set mail.example.com --tls passthrough`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			host, err := parseHostArgument(args[0])
 			if err != nil {
@@ -100,6 +113,8 @@ long as it says, so begin with a few minutes.`,
 			row := map[string]any{"host": host}
 			given(cmd, row, "https", "https", https)
 			given(cmd, row, "hsts", "hsts", hsts)
+			given(cmd, row, "certificate", "certificate", certificate)
+			given(cmd, row, "tls", "tls", tls)
 			given(cmd, row, "note", "note", note)
 			edits := []store.Edit{{Table: store.TableHosts, Row: row}}
 			return change(cmd, env, edits, dryRun, func(s *session, result store.Result) error {
@@ -109,6 +124,8 @@ long as it says, so begin with a few minutes.`,
 	}
 	cmd.Flags().StringVar(&https, "https", "", "off: serve clear text as it is; redirect: send it to https")
 	cmd.Flags().Int64Var(&hsts, "hsts", 0, "max-age of Strict-Transport-Security in seconds; 0 for none")
+	cmd.Flags().StringVar(&certificate, "certificate", "", "auto, any, off or file:NAME: which certificate is served, and whether one is issued")
+	cmd.Flags().StringVar(&tls, "tls", "", "terminate: TLS ends here; passthrough: at the upstream")
 	cmd.Flags().StringVar(&note, "note", "", "a note for other operators")
 	addDryRun(cmd, &dryRun)
 	return cmd

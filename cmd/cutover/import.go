@@ -35,12 +35,8 @@ A column that is left out, or an empty cell, has the table's default. id and upd
 
 A row whose ` + table.KeyNames() + ` are there already is changed. With a bad line nothing is changed, unless
 --partial is given; the exit status is 1 all the same. With --replace --partial the row of a bad line is removed.`,
-		Example: strings.ReplaceAll(`  cutover NAME import NAME.csv --append --dry-run
-  cutover NAME import NAME.csv --append              add and change, remove nothing
-  cutover NAME import NAME.json --replace            remove what the file does not have
-  cutover NAME import - --append --format csv <NAME.csv
-  cutover NAME import old.db --append --from `+goProxyDemo, "NAME", name),
-		Args: cobra.ExactArgs(1),
+		Example: importExamples(name, demo != nil),
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			file, err := openImport(cmd.Context(), env, &f, table, demo, args[0])
 			if err != nil {
@@ -50,18 +46,32 @@ A row whose ` + table.KeyNames() + ` are there already is changed. With a bad li
 			return withSession(cmd, env, func(s *session) error { return importRows(cmd.Context(), env, s, table, file, &f) })
 		},
 	}
-	f.add(cmd)
+	f.add(cmd, demo != nil)
 	return cmd
 }
 
-func (f *importFlags) add(cmd *cobra.Command) {
+func importExamples(name string, demo bool) string {
+	text := `  cutover NAME import NAME.csv --append --dry-run
+  cutover NAME import NAME.csv --append              add and change, remove nothing
+  cutover NAME import NAME.json --replace            remove what the file does not have
+  cutover NAME import - --append --format csv <NAME.csv`
+	if demo {
+		text += "\n  cutover NAME import old.db --append --from " + goProxyDemo
+	}
+	return strings.ReplaceAll(text, "NAME", name)
+}
+
+func (f *importFlags) add(cmd *cobra.Command, demo bool) {
 	flags := cmd.Flags()
 	flags.BoolVar(&f.appending, "append", false, "add rows and change those that are there; remove none")
 	flags.BoolVar(&f.replacing, "replace", false, "make the table what the file is: remove rows that it does not have")
 	flags.BoolVar(&f.partial, "partial", false, "leave bad lines out and apply the others")
 	addFormat(cmd, &f.format)
-	flags.StringVar(&f.from, "from", "", "FILE is the SQLite database of another program: "+goProxyDemo)
 	addDryRun(cmd, &f.dryRun)
+	if !demo {
+		return
+	}
+	flags.StringVar(&f.from, "from", "", "FILE is the SQLite database of another program: "+goProxyDemo)
 }
 
 func (f *importFlags) check() error {

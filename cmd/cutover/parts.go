@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"cutover/proxy"
 	"cutover/proxy/admin"
 	"cutover/rules"
 	"cutover/systemd"
@@ -30,7 +31,8 @@ func (d *daemon) openAdmin() error {
 	d.admin = &admin.Server{
 		TrustPeer: takeover.SameService,
 		Store:     d.store, Decide: func(r *http.Request) rules.Decision { return d.handler.Decide(r) },
-		Status: d.parts, Ready: d.ready, Metrics: d.metrics.Handler(), Keys: keys, Log: d.log, Version: version,
+		Guarding: func(r *http.Request) proxy.Guarding { return d.handler.Guarding(r) },
+		Status:   d.parts, Ready: d.ready, Metrics: d.metrics.Handler(), Keys: keys, Log: d.log, Version: version,
 	}
 	return nil
 }

@@ -21,13 +21,13 @@ func (d *daemon) route(serverName string, protocols []string, client netip.Addr)
 	if err != nil {
 		return tlsbridge.Destination{}, false
 	}
+	if row, _ := d.store.Load().Host(host); row.TLS == rules.TLSPassthrough {
+		return d.targetFor(host, client), true // also where there is none: our own certificate must not take its place
+	}
 	if isTLSChallenge(protocols) {
 		return d.challengeOfV1(host, client)
 	}
-	if !passesThrough(d.store.Load(), host) {
-		return tlsbridge.Destination{}, false
-	}
-	return d.targetFor(host, client), true // also where there is none: our own certificate must not take its place
+	return tlsbridge.Destination{}, false
 }
 
 // targetFor returns where a visitor's connection goes whose TLS is not ended here: to the upstream that the rules choose for
@@ -42,9 +42,6 @@ func (d *daemon) targetFor(host string, client netip.Addr) tlsbridge.Destination
 	to, _ := d.tlsTarget(decision.Upstream)
 	return to
 }
-
-// passesThrough reports whether the rules want a host's TLS to be ended by its upstream. No column says so yet.
-func passesThrough(*rules.View, string) bool { return false }
 
 // isTLSChallenge reports whether a ClientHello is a CA's (RFC 8737 §3): it offers this protocol and no other.
 func isTLSChallenge(protocols []string) bool {
@@ -74,7 +71,7 @@ func (d *daemon) tlsTarget(upstream string) (tlsbridge.Destination, bool) {
 	if i < 0 {
 		return tlsbridge.Destination{}, false
 	}
-	return tlsbridge.Destination{Address: tlsAddress(up.Targets[i].URL)}, true
+	return tlsbridge.Destination{Address: tlsAddress(up.Targets[i].URL), ProxyHeader: string(up.ProxyProtocol)}, true
 }
 
 // tlsAddress returns host and port of an https URL; empty for any other.

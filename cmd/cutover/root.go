@@ -75,6 +75,7 @@ func commands(env *environment) []*cobra.Command {
 		newRedirectsCommand(env),
 		newUpstreamsCommand(env),
 		newHostsCommand(env),
+		newGuardsCommand(env),
 		newExplainCommand(env),
 		newStatusCommand(env),
 		newHistoryCommand(env),

@@ -68,17 +68,17 @@ func suggestTargets(env *environment, upstreams []rules.Upstream) error {
 }
 
 func upstreamHeading() []string {
-	return []string{"UPSTREAM", "TARGET", "WEIGHT", "STATE", "TIMEOUT", "NOTE"}
+	return []string{"UPSTREAM", "TARGET", "WEIGHT", "STATE", "TIMEOUT", "PROXY PROTOCOL", "NOTE"}
 }
 
 func upstreamLines(rows []rules.Upstream) [][]string {
 	var lines [][]string
 	for _, u := range rows {
 		if len(u.Targets) == 0 {
-			lines = append(lines, []string{u.Name, "(none)", "", "", timeoutText(u), u.Note})
+			lines = append(lines, []string{u.Name, "(none)", "", "", timeoutText(u), string(u.ProxyProtocol), u.Note})
 		}
 		for _, t := range u.Targets {
-			lines = append(lines, []string{u.Name, t.URL, strconv.Itoa(t.Weight), string(t.State), timeoutText(u), u.Note})
+			lines = append(lines, []string{u.Name, t.URL, strconv.Itoa(t.Weight), string(t.State), timeoutText(u), string(u.ProxyProtocol), u.Note})
 		}
 	}
 	return lines

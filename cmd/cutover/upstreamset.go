@@ -18,7 +18,7 @@ import (
 // upstreamFlags are the columns of an upstream as flags, and what is to happen to its targets.
 type upstreamFlags struct {
 	add, remove, state []string
-	timeout            string
+	timeout, protocol  string
 	note               string
 	dryRun             bool
 }
@@ -37,7 +37,8 @@ and leave the others alone. A weight or state that is not given stays as it is; 
   cutover upstreams set v2 --add http://10.0.0.7:8080
   cutover upstreams set v2 --state http://10.0.0.5:8080=drain    no new requests
   cutover upstreams set v2 --remove http://10.0.0.5:8080
-  cutover upstreams set v2 --response-timeout 30`,
+  cutover upstreams set v2 --response-timeout 30
+  cutover upstreams set v1 --proxy-protocol v2`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			wish, err := f.wish(cmd, args)
@@ -52,6 +53,7 @@ and leave the others alone. A weight or state that is not given stays as it is; 
 	flags.StringArrayVar(&f.remove, "remove", nil, "take this target away: URL")
 	flags.StringArrayVar(&f.state, "state", nil, "set the state of a target: URL=ready, URL=drain or URL=maint")
 	flags.StringVar(&f.timeout, "response-timeout", "", "seconds until the first response header; 0 for no limit")
+	flags.StringVar(&f.protocol, "proxy-protocol", "", "off, v1 or v2: what tells the client's address to a target that TLS is passed through to")
 	flags.StringVar(&f.note, "note", "", "a note for other operators")
 	addDryRun(cmd, &f.dryRun)
 	return cmd
@@ -74,6 +76,7 @@ func (f *upstreamFlags) wish(cmd *cobra.Command, args []string) (upstreamWish, e
 		return w, withHint(&usageError{errors.New("a whole list of targets and single ones were given")}, "give either URLs after the name, or --add, --remove and --state")
 	}
 	given(cmd, w.row, "note", "note", f.note)
+	given(cmd, w.row, "proxy-protocol", "proxy_protocol", f.protocol)
 	if cmd.Flags().Changed("response-timeout") {
 		seconds, err := parseNumber("--response-timeout", strings.TrimSuffix(f.timeout, "s"))
 		if err != nil {

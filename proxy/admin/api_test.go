@@ -104,7 +104,7 @@ func TestAListCanBeNarrowedToAHost(t *testing.T) {
 
 func TestEmptyListsAreListsInJSON(t *testing.T) {
 	s := &Server{Store: openStore(t)}
-	for _, path := range []string{"/v1/rules", "/v1/redirects", "/v1/hosts"} {
+	for _, path := range []string{"/v1/rules", "/v1/redirects", "/v1/hosts", "/v1/guards"} {
 		answer := request(s, http.MethodGet, path, "")
 		if strings.Contains(answer.Body.String(), "null") {
 			t.Errorf("%s: %s", path, answer.Body)

@@ -73,6 +73,11 @@ func (c *Client) Hosts(ctx context.Context, host string) (HostList, error) {
 	return get[HostList](ctx, c, "/v1/hosts", host)
 }
 
+// Guards lists the guards of host, or all if host is "".
+func (c *Client) Guards(ctx context.Context, host string) (GuardList, error) {
+	return get[GuardList](ctx, c, "/v1/guards", host)
+}
+
 // Edit makes all the edits or none. When it returns, they are on disk and in force.
 func (c *Client) Edit(ctx context.Context, request EditRequest) (store.Result, error) {
 	return call[store.Result](ctx, c, http.MethodPost, "/v1/edits", request)

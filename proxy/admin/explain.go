@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
+	"cutover/proxy"
 	"cutover/rules"
 	"cutover/rules/store"
 )
@@ -41,9 +42,24 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) error {
 	}
 	s.addOutcome(&answer, &decision)
 	s.addRows(r.Context(), &answer, &decision)
+	if s.Guarding != nil {
+		answer.addGuard(s.Guarding(imagined))
+	}
 	warn(&answer, &request)
 	writeJSON(w, http.StatusOK, answer)
 	return nil
+}
+
+// addGuard says what a guard does, which comes before everything else.
+func (e *Explanation) addGuard(g proxy.Guarding) {
+	if g.Guard != nil {
+		e.Guard = &GuardBrief{ID: g.Guard.ID, Host: g.Guard.Host, Path: g.Guard.Path}
+	}
+	if g.Status == 0 {
+		e.Why = append(g.Why, e.Why...)
+		return
+	}
+	*e = Explanation{URL: e.URL, Method: e.Method, Action: ActionRefused, Status: g.Status, Guard: e.Guard, Bucket: -1, HTTPS: e.HTTPS, HSTS: e.HSTS, Why: g.Why}
 }
 
 // imagine makes the request that is to be explained.

@@ -66,6 +66,19 @@ func (s *Server) listHosts(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+func (s *Server) listGuards(w http.ResponseWriter, r *http.Request) error {
+	host, err := hostFilter(r)
+	if err != nil {
+		return err
+	}
+	rows, more, err := s.Store.Guards(r.Context(), host, maxRows)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, GuardList{Guards: rows, More: more, Problems: problemsOf(s.Store.Snapshot().Problems, host, "guards")})
+	return nil
+}
+
 // hostFilter returns the host of ?host=, in the form that rows have it, or "" for all.
 func hostFilter(r *http.Request) (string, error) {
 	text := r.URL.Query().Get("host")

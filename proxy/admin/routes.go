@@ -13,6 +13,7 @@ func (s *Server) routes() *http.ServeMux {
 	mux.Handle("GET /v1/redirects", s.answering(s.listRedirects))
 	mux.Handle("GET /v1/upstreams", s.answering(s.listUpstreams))
 	mux.Handle("GET /v1/hosts", s.answering(s.listHosts))
+	mux.Handle("GET /v1/guards", s.answering(s.listGuards))
 	mux.Handle("POST /v1/edits", s.answering(s.atWriter(s.edit)))
 	mux.Handle("POST /v1/explain", s.answering(s.explain))
 	mux.Handle("GET /v1/history", s.answering(s.history))
@@ -28,7 +29,7 @@ func (s *Server) routes() *http.ServeMux {
 
 // unknown answers every other path, and a known path with another method.
 func (s *Server) unknown(_ http.ResponseWriter, r *http.Request) error {
-	return refuse(http.StatusNotFound, "GET /v1/status, /v1/rules, /v1/redirects, /v1/upstreams, /v1/hosts, /v1/history, /v1/backup, /v1/export/rules; "+
+	return refuse(http.StatusNotFound, "GET /v1/status, /v1/rules, /v1/redirects, /v1/upstreams, /v1/hosts, /v1/guards, /v1/history, /v1/backup, /v1/export/rules; "+
 		"POST /v1/edits, /v1/explain, /v1/undo, /v1/restore, /v1/import/rules",
 		"there is no %s %s", r.Method, r.URL.Path)
 }

@@ -20,6 +20,7 @@ import (
 	"net/http"
 	"os"
 
+	"cutover/proxy"
 	"cutover/rules"
 	"cutover/rules/store"
 )
@@ -29,6 +30,8 @@ type Server struct {
 	Store *store.Store
 	// Decide says what a request would meet; explain needs it. It must not keep r.
 	Decide func(r *http.Request) rules.Decision
+	// Guarding says what a guard would do with such a request; nil leaves it out. It must not keep r either.
+	Guarding func(r *http.Request) proxy.Guarding
 	// Status adds what only the daemon knows; nil means that this is no daemon.
 	Status func() Parts
 	// Ready returns why the process should get no new requests; nil means always ready.

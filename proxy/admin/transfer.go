@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"slices"
 	"strconv"
 	"time"
 
@@ -73,12 +72,14 @@ func rowsOf(table store.Table, body io.Reader) (func(func(store.ImportRow) error
 		return readRows(transfer.Rules(), body, func(row *rules.Rule) store.ImportRow { return store.ImportRow{Rule: row} }), nil
 	case store.TableRedirects:
 		return readRows(transfer.Redirects(), body, func(row *rules.Redirect) store.ImportRow { return store.ImportRow{Redirect: row} }), nil
+	case store.TableGuards:
+		return readRows(transfer.Guards(), body, func(row *rules.GuardRow) store.ImportRow { return store.ImportRow{Guard: row} }), nil
 	}
 	return nil, noSuchTable(table)
 }
 
 func noSuchTable(table store.Table) error {
-	return refuse(http.StatusNotFound, "there are rules and redirects", "the table %q can be neither imported nor exported", table)
+	return refuse(http.StatusNotFound, "there are rules, redirects and guards", "the table %q can be neither imported nor exported", table)
 }
 
 func readRows[R transfer.Row](t transfer.Table[R], body io.Reader, pack func(*R) store.ImportRow) func(func(store.ImportRow) error) error {
@@ -116,14 +117,16 @@ func importError(err error) error {
 // exportTable answers GET /v1/export/{table}: a row a line, sorted by host and path, straight from the database.
 func (s *Server) exportTable(w http.ResponseWriter, r *http.Request) (err error) {
 	table := store.Table(r.PathValue("table"))
-	if !slices.Contains([]store.Table{store.TableRules, store.TableRedirects}, table) {
-		return noSuchTable(table)
-	}
 	stream := newStream(w)
-	if table == store.TableRules {
+	switch table {
+	case store.TableRules:
 		err = s.Store.ExportRules(r.Context(), func(row *rules.Rule) error { return stream.send(row) })
-	} else {
+	case store.TableRedirects:
 		err = s.Store.ExportRedirects(r.Context(), func(row *rules.Redirect) error { return stream.send(row) })
+	case store.TableGuards:
+		err = s.Store.ExportGuards(r.Context(), func(row *rules.GuardRow) error { return stream.send(row) })
+	default:
+		return noSuchTable(table)
 	}
 	if err == nil {
 		return stream.finish()

@@ -75,6 +75,11 @@ func (c *Client) ExportRedirects(ctx context.Context, yield func(*rules.Redirect
 	return export(ctx, c, "/v1/export/redirects", yield)
 }
 
+// ExportGuards is ExportRules for guards.
+func (c *Client) ExportGuards(ctx context.Context, yield func(*rules.GuardRow) error) error {
+	return export(ctx, c, "/v1/export/guards", yield)
+}
+
 // Chains lists the redirects that do not lead straight to a destination.
 func (c *Client) Chains(ctx context.Context) (ChainList, error) {
 	return get[ChainList](ctx, c, "/v1/redirects/check", "")

@@ -36,6 +36,13 @@ type HostList struct {
 	Problems []rules.Problem `json:"problems"`
 }
 
+// GuardList is the answer to GET /v1/guards. Users has hashes of passwords.
+type GuardList struct {
+	Guards   []rules.GuardRow `json:"guards"`
+	More     bool             `json:"more,omitempty"`
+	Problems []rules.Problem  `json:"problems"`
+}
+
 // EditRequest is the body of POST /v1/edits. All of its edits are made, in one transaction, or none.
 type EditRequest struct {
 	Edits  []store.Edit `json:"edits"`
@@ -74,13 +81,14 @@ const (
 	ActionRedirect    = "redirect"
 	ActionGone        = "gone"
 	ActionMisdirected = "misdirected"
+	ActionRefused     = "refused" // by a guard
 )
 
 // Explanation is the answer to POST /v1/explain: what a request would meet, and why.
 type Explanation struct {
 	URL      string          `json:"url"` // as it was understood: host in ASCII, path never empty
 	Method   string          `json:"method"`
-	Action   string          `json:"action"` // forward, redirect, gone or misdirected
+	Action   string          `json:"action"` // forward, redirect, gone, misdirected or refused
 	Status   int             `json:"status,omitempty"`
 	Location string          `json:"location,omitempty"`
 	Version  string          `json:"version,omitempty"`  // v1 or v2
@@ -90,6 +98,7 @@ type Explanation struct {
 	Rule     *rules.Rule     `json:"rule,omitempty"`     // the rule that decided
 	Redirect *rules.Redirect `json:"redirect,omitempty"` // the redirect that decided
 	Percent  float64         `json:"percent"`
+	Guard    *GuardBrief     `json:"guard,omitempty"` // the guard that holds
 	// Bucket is the visitor's place from 0 to 9,999; -1 where no split is in force.
 	Bucket int          `json:"bucket"`
 	Sticky rules.Sticky `json:"sticky,omitempty"`
@@ -99,6 +108,13 @@ type Explanation struct {
 	HSTS            int64       `json:"hsts"`
 	Why             []string    `json:"why"`                // sentences
 	Warnings        []string    `json:"warnings,omitempty"` // what would go wrong with this request
+}
+
+// GuardBrief names a guard.
+type GuardBrief struct {
+	ID   int64  `json:"id"`
+	Host string `json:"host"`
+	Path string `json:"path"`
 }
 
 // Status is the answer to GET /v1/status. Lists in it are bounded; where one was cut, a total says so.

@@ -20,6 +20,7 @@ type Metrics struct {
 	failures *prometheus.CounterVec
 	events   *prometheus.CounterVec
 	own      *prometheus.CounterVec
+	refused  *prometheus.CounterVec
 }
 
 // Causes of failures that are Cutover's own: no visitor and no target has a part in them. A deploy is judged by them.
@@ -30,6 +31,20 @@ const (
 
 // causes lists them all, so that each is there from the start with zero.
 func causes() []string { return []string{Panic, Accept} }
+
+// Reasons for which guards do not let requests in.
+const (
+	RefusedAddress  = "address"  // it is denied, or not among those that are allowed
+	RefusedRate     = "rate"     // the client comes too often
+	RefusedPassword = "password" // none was given, or a wrong one
+	RefusedAttempts = "attempts" // the client has given too many wrong passwords
+	RefusedBusy     = "busy"     // too many passwords are being checked
+	RefusedPath     = "path"     // it can be read in two ways, and guards tell them apart
+)
+
+func refusals() []string {
+	return []string{RefusedAddress, RefusedRate, RefusedPassword, RefusedAttempts, RefusedBusy, RefusedPath}
+}
 
 // New returns metrics that all stand at zero.
 func New() *Metrics {
@@ -52,10 +67,16 @@ func New() *Metrics {
 			Name: "cutover_own_failures_total", Help: "Failures that Cutover itself caused, by cause; a deploy is judged by them.",
 		}, []string{"cause"}),
 	}
+	m.refused = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "cutover_refused_total", Help: "Requests that were refused before they were routed, by reason.",
+	}, []string{"reason"})
+	for _, reason := range refusals() {
+		m.refused.WithLabelValues(reason)
+	}
 	for _, cause := range causes() {
 		m.own.WithLabelValues(cause)
 	}
-	m.registry.MustRegister(m.requests, m.duration, m.failures, m.events, m.own,
+	m.registry.MustRegister(m.requests, m.duration, m.failures, m.events, m.own, m.refused,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -96,6 +117,13 @@ func (m *Metrics) Failure(upstream, target, cause string) {
 func (m *Metrics) Event(kind, outcome string) {
 	if m != nil {
 		m.events.WithLabelValues(kind, outcome).Inc()
+	}
+}
+
+// Refused counts a request that was refused before it was routed; reason must come from a fixed set of words.
+func (m *Metrics) Refused(reason string) {
+	if m != nil {
+		m.refused.WithLabelValues(reason).Inc()
 	}
 }
 

@@ -77,7 +77,7 @@ func check(ctx context.Context, q queryer) (Report, error) {
 	if err := checkReader(ctx, q, generation); err != nil {
 		return Report{}, err
 	}
-	l, err := load(ctx, q, nil, time.Now())
+	l, err := loadOf(ctx, q, generation, nil, time.Now())
 	if err != nil {
 		return Report{}, err
 	}

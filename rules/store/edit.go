@@ -23,6 +23,7 @@ const (
 	TableHosts     Table = "hosts"
 	TableRules     Table = "rules"
 	TableRedirects Table = "redirects"
+	TableGuards    Table = "guards"
 	TableMeta      Table = "meta"
 )
 

@@ -30,6 +30,17 @@ func (s *Store) ExportRedirects(ctx context.Context, yield func(*rules.Redirect)
 	})
 }
 
+// ExportGuards is ExportRules for guards.
+func (s *Store) ExportGuards(ctx context.Context, yield func(*rules.GuardRow) error) error {
+	return s.export(ctx, "SELECT "+guardColumns+" FROM guards ORDER BY host_key, path", func(rows *sql.Rows) error {
+		row, err := scanGuard(rows)
+		if err != nil {
+			return err
+		}
+		return yield(&row)
+	})
+}
+
 func (s *Store) export(ctx context.Context, query string, scan func(*sql.Rows) error) error {
 	return s.readAside(ctx, func(q queryer) error { return each(ctx, q, query, scan) })
 }

@@ -77,7 +77,7 @@ func checkContinued(ctx context.Context, q queryer, from loaded) error {
 func touchTables(ctx context.Context, q queryer) error {
 	var n int
 	const query = `SELECT (SELECT count(*) FROM (SELECT 1 FROM rules LIMIT 1)) + (SELECT count(*) FROM (SELECT 1 FROM redirects LIMIT 1))
-		+ (SELECT count(*) FROM (SELECT 1 FROM hosts LIMIT 1)) + (SELECT count(*) FROM upstreams) + (SELECT count(*) FROM targets)`
+		+ (SELECT count(*) FROM (SELECT 1 FROM hosts LIMIT 1)) + (SELECT count(*) FROM (SELECT 1 FROM guards LIMIT 1)) + (SELECT count(*) FROM upstreams) + (SELECT count(*) FROM targets)`
 	return q.QueryRowContext(ctx, query).Scan(&n)
 }
 
@@ -103,11 +103,18 @@ func readUpdate(ctx context.Context, q queryer, view *rules.View, changes []chan
 		u.Default = &value
 	}
 	if touched.upstreams {
-		list, err := loadUpstreams(ctx, q)
+		list, err := loadUpstreams(ctx, q, upstreamColumns)
 		if err != nil {
 			return u, err
 		}
 		u.Upstreams = &list
+	}
+	if touched.guards {
+		list, err := loadGuards(ctx, q)
+		if err != nil {
+			return u, err
+		}
+		u.Guards = &list
 	}
 	if u.Hosts, err = readHosts(ctx, q, touched.hosts); err != nil {
 		return u, err
@@ -135,10 +142,10 @@ func readHosts(ctx context.Context, q queryer, keys []string) (list []rules.Host
 
 // touched is what changes name.
 type touched struct {
-	meta, upstreams bool
-	hosts           []string
-	rows            []rules.RowUpdate
-	place           map[rules.Ref]int // in rows
+	meta, upstreams, guards bool
+	hosts                   []string
+	rows                    []rules.RowUpdate
+	place                   map[rules.Ref]int // in rows
 }
 
 func newTouched(view *rules.View, changes []change) *touched {
@@ -162,6 +169,8 @@ func (t *touched) add(c *change) {
 		t.meta = true
 	case TableUpstreams, TableTargets:
 		t.upstreams = true
+	case TableGuards:
+		t.guards = true
 	case TableHosts:
 		for _, host := range []string{c.host, c.oldHost} {
 			if host != "" {

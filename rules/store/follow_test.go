@@ -30,7 +30,12 @@ func randomStatement(random *rand.Rand) string {
 	path := func() string { return pick("/", "/a", "/a/", "/a/b", "/%61", "/it''s") }
 	table := pick("rules", "redirects")
 	where := fmt.Sprintf(" WHERE host_key='%s' OR id=%d", pick("a.test", "b.test", "*", "*.test"), random.IntN(40))
-	switch random.IntN(12) {
+	switch random.IntN(14) {
+	case 12:
+		return fmt.Sprintf("INSERT OR REPLACE INTO hosts(host,certificate,tls) VALUES('%s','%s','%s')", host(), pick("auto", "any", "off", "file:x", "file:y"), pick("terminate", "passthrough"))
+	case 13:
+		return pick(fmt.Sprintf("INSERT OR IGNORE INTO guards(host,path) VALUES('%s','%s')", host(), path()), "UPDATE guards SET deny='10.0.0.0/33'"+where,
+			"UPDATE guards SET rate=rate+0.5, deny=''", "DELETE FROM guards"+where, fmt.Sprintf("UPDATE OR IGNORE guards SET host='%s', enabled=1-enabled%s", host(), where))
 	case 0, 1, 2:
 		return fmt.Sprintf("INSERT OR IGNORE INTO rules(host,path,percent,match) VALUES('%s','%s',%d,'%s')", host(), path(), random.IntN(3)*50, pick("prefix", "exact"))
 	case 3:
@@ -120,16 +125,16 @@ func TestAReadOnlyFileSystemKeepsServing(t *testing.T) {
 func TestTwoProcessesOfNeighbouringVersionsLoseNothing(t *testing.T) {
 	s, dir, _ := served(t)
 	newer := outside(t, dir)
-	const generation2 = `BEGIN IMMEDIATE;
+	const generation3 = `BEGIN IMMEDIATE;
 		ALTER TABLE rules ADD COLUMN later TEXT NOT NULL DEFAULT '';
 		DROP TRIGGER rules_ad;
 		CREATE TRIGGER rules_ad AFTER DELETE ON rules BEGIN
 			INSERT INTO changes(author,note,tbl,row,old_host,op,old) VALUES('newer','','rules',OLD.id,OLD.host_key,'delete',
 				quote(OLD.host)||','||quote(OLD.path)||','||quote(OLD.match));
 		END;
-		PRAGMA user_version=2;
+		PRAGMA user_version=3;
 		COMMIT`
-	if _, err := newer.ExecContext(t.Context(), generation2); err != nil {
+	if _, err := newer.ExecContext(t.Context(), generation3); err != nil {
 		t.Fatal(err)
 	}
 	for n := range 50 {

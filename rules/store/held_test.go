@@ -72,6 +72,7 @@ func TestABackupThatWasMadeDuringAnImportIsRestoredWithoutIt(t *testing.T) {
 	eventually(t, "out of force", func() bool { return version(s, "h9999.test") == rules.V1 })
 	eventually(t, "nothing of it", func() bool { return mustSqlite(t, dir, "SELECT count(*) FROM rules") == "1" })
 	eventually(t, "out of force", func() bool { return version(s, "h0.test") == rules.V1 })
+	eventually(t, "the end of it", func() bool { return s.holding().none() }) // its mark goes last
 	if err := mustImport2(); err != nil {
 		t.Error(err)
 	}

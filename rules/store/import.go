@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"cutover/rules"
@@ -13,7 +14,7 @@ import (
 // Import is many rows at once: all of them come into force in one moment, or none. Many are written in short transactions that are
 // held back until the last.
 type Import struct {
-	Table   Table // rules or redirects
+	Table   Table // rules, redirects or guards
 	Replace bool  // rows of the table that are not among these are removed
 	Partial bool  // bad rows are left out; else a single one keeps all from being applied
 	DryRun  bool  // count, and change nothing
@@ -21,11 +22,12 @@ type Import struct {
 	Rows func(add func(ImportRow) error) error
 }
 
-// ImportRow is a row of an Import. One of Rule, Redirect and Problem is set.
+// ImportRow is a row of an Import. One of Rule, Redirect, Guard and Problem is set.
 type ImportRow struct {
 	Line     int // in the file, for BadRow
 	Rule     *rules.Rule
 	Redirect *rules.Redirect
+	Guard    *rules.GuardRow
 	Problem  string // why the line is no row
 }
 
@@ -60,12 +62,12 @@ const (
 // ErrImporting says that another import is under way.
 var ErrImporting = errors.New("another import is under way: wait until it is done")
 
-var errNoImport = errors.New("only rules and redirects can be imported")
+var errNoImport = errors.New("only rules, redirects and guards can be imported")
 
 // Import applies many rows, and returns when they are committed and in force, which happens at once. progress, which may be
 // nil, is told how many rows are written. Edits of others go on meanwhile. An error says that nothing was changed.
 func (s *Store) Import(ctx context.Context, by Author, im Import, progress func(done int)) (ImportResult, error) {
-	if im.Table != TableRules && im.Table != TableRedirects {
+	if !slices.Contains([]Table{TableRules, TableRedirects, TableGuards}, im.Table) {
 		return ImportResult{}, errNoImport
 	}
 	if !s.importing.CompareAndSwap(false, true) {

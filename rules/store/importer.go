@@ -223,6 +223,8 @@ func (i *importer) check(row ImportRow) string {
 		err = row.Rule.Validate()
 	case i.Table == TableRedirects && row.Redirect != nil:
 		err = row.Redirect.Validate()
+	case i.Table == TableGuards && row.Guard != nil:
+		err = row.Guard.Validate()
 	default:
 		return "it is no row of " + string(i.Table)
 	}
@@ -245,6 +247,11 @@ func (r ImportRow) values() []any {
 		return []any{
 			row.Host, row.Path, string(row.Match), row.Conditions, row.V1, row.V2, row.Percent, string(row.Sticky), row.StartsAt, row.EndsAt,
 			flag(row.Enabled), row.Needs, row.Note,
+		}
+	}
+	if row := r.Guard; row != nil {
+		return []any{
+			row.Host, row.Path, row.Allow, row.Deny, row.Rate, row.Burst, row.Users, row.Realm, flag(row.Enabled), row.Needs, row.Note,
 		}
 	}
 	row := r.Redirect

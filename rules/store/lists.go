@@ -48,10 +48,24 @@ func (s *Store) Hosts(ctx context.Context, host string, limit int) (list []rules
 	return list, more, plainError(err)
 }
 
+// Guards returns rows of guards, the oldest first.
+func (s *Store) Guards(ctx context.Context, host string, limit int) (list []rules.GuardRow, more bool, err error) {
+	where, args := ofHost(host, limit)
+	err = s.readAside(ctx, func(q queryer) error {
+		return each(ctx, q, "SELECT "+guardColumns+" FROM guards WHERE "+where, func(rows *sql.Rows) error {
+			row, err := scanGuard(rows)
+			list = append(list, row)
+			return err
+		}, args...)
+	})
+	list, more = cut(list, limit)
+	return list, more, plainError(err)
+}
+
 // Upstreams returns all rows of upstreams with their targets, by name.
 func (s *Store) Upstreams(ctx context.Context) (list []rules.Upstream, err error) {
 	err = s.readAside(ctx, func(q queryer) (err error) {
-		list, err = loadUpstreams(ctx, q)
+		list, err = loadUpstreams(ctx, q, upstreamColumns)
 		return err
 	})
 	return list, plainError(err)

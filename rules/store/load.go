@@ -24,7 +24,13 @@ type mark struct {
 // load reads everything that decides requests. Rows that make no sense fall back on previous, which may be nil. Columns
 // are always named, so that a newer schema may add some.
 func load(ctx context.Context, q queryer, previous *rules.View, now time.Time) (loaded, error) {
-	setup, err := loadSetup(ctx, q, previous)
+	return loadOf(ctx, q, rules.Schema, previous, now)
+}
+
+// loadOf is load for a schema that may be an older one: what it lacks has its default.
+func loadOf(ctx context.Context, q queryer, generation int, previous *rules.View, now time.Time) (loaded, error) {
+	columns := columnsOf(generation)
+	setup, err := loadSetup(ctx, q, columns, previous)
 	if err != nil {
 		return loaded{}, err
 	}
@@ -33,8 +39,15 @@ func load(ctx context.Context, q queryer, previous *rules.View, now time.Time) (
 		return loaded{}, err
 	}
 	builder := rules.NewBuilder(setup, previous)
-	if err := loadHosts(ctx, q, builder); err != nil {
+	if err := loadHosts(ctx, q, columns, builder); err != nil {
 		return loaded{}, err
+	}
+	if generation >= 2 {
+		guards, err := loadGuards(ctx, q)
+		if err != nil {
+			return loaded{}, err
+		}
+		builder.SetGuards(guards)
 	}
 	if err := redirectBulk(builder).load(ctx, q); err != nil {
 		return loaded{}, err
@@ -61,14 +74,14 @@ func each(ctx context.Context, q queryer, query string, scan func(*sql.Rows) err
 	return rows.Err()
 }
 
-func loadSetup(ctx context.Context, q queryer, previous *rules.View) (setup rules.Setup, err error) {
+func loadSetup(ctx context.Context, q queryer, columns columns, previous *rules.View) (setup rules.Setup, err error) {
 	if setup.Lineage, setup.Default, err = loadMeta(ctx, q); err != nil {
 		return setup, err
 	}
 	if setup.Lineage == "" {
 		setup.Lineage = previous.Lineage() // else every visitor would change sides
 	}
-	if setup.Upstreams, err = loadUpstreams(ctx, q); err != nil {
+	if setup.Upstreams, err = loadUpstreams(ctx, q, columns.upstreams); err != nil {
 		return setup, err
 	}
 	// The highest ids are near the number of rows, but after many deletions; a page holds some 60 rows at most.
@@ -91,10 +104,10 @@ func loadMeta(ctx context.Context, q queryer) (lineage string, fallback rules.De
 }
 
 // loadUpstreams returns every upstream with its targets.
-func loadUpstreams(ctx context.Context, q queryer) ([]rules.Upstream, error) {
+func loadUpstreams(ctx context.Context, q queryer, columns string) ([]rules.Upstream, error) {
 	list := []rules.Upstream{}
 	place := map[string]int{}
-	err := each(ctx, q, "SELECT "+upstreamColumns+" FROM upstreams ORDER BY name", func(rows *sql.Rows) error {
+	err := each(ctx, q, "SELECT "+columns+" FROM upstreams ORDER BY name", func(rows *sql.Rows) error {
 		u, err := scanUpstream(rows)
 		place[u.Name] = len(list)
 		list = append(list, u)
@@ -112,8 +125,18 @@ func loadUpstreams(ctx context.Context, q queryer) ([]rules.Upstream, error) {
 	})
 }
 
-func loadHosts(ctx context.Context, q queryer, builder *rules.Builder) error {
-	return each(ctx, q, "SELECT "+hostColumns+" FROM hosts", func(rows *sql.Rows) error {
+// loadGuards returns every guard.
+func loadGuards(ctx context.Context, q queryer) (list []rules.GuardRow, err error) {
+	err = each(ctx, q, "SELECT "+guardColumns+" FROM guards ORDER BY id", func(rows *sql.Rows) error {
+		row, err := scanGuard(rows)
+		list = append(list, row)
+		return err
+	})
+	return list, err
+}
+
+func loadHosts(ctx context.Context, q queryer, columns columns, builder *rules.Builder) error {
+	return each(ctx, q, "SELECT "+columns.hosts+" FROM hosts", func(rows *sql.Rows) error {
 		h, err := scanHost(rows)
 		if err == nil {
 			builder.AddHost(&h)
@@ -136,11 +159,25 @@ func readMark(ctx context.Context, q queryer) (m mark, err error) {
 // The columns of each table, in the order in which they are scanned. Constraints can be switched off, so a number that is
 // none is read as -1, which Validate refuses: one bad row must not hide the others.
 const (
-	upstreamColumns = "name, iif(typeof(response_timeout) IN ('integer','real'), response_timeout, -1), note, updated_at"
-	targetColumns   = "id, upstream, url, iif(typeof(weight)='integer', weight, -1), state"
-	hostColumns     = "host, https, iif(typeof(hsts)='integer', hsts, -1), iif(typeof(needs)='integer', needs, 1), note, updated_at"
-	ruleColumns     = "id, host, path, match, conditions, v1, v2, iif(typeof(percent) IN ('integer','real'), percent, -1), sticky, " +
+	upstreamColumns1 = "name, iif(typeof(response_timeout) IN ('integer','real'), response_timeout, -1), note, updated_at"
+	upstreamColumns  = upstreamColumns1 + ", proxy_protocol"
+	targetColumns    = "id, upstream, url, iif(typeof(weight)='integer', weight, -1), state"
+	hostColumns1     = "host, https, iif(typeof(hsts)='integer', hsts, -1), iif(typeof(needs)='integer', needs, 1), note, updated_at"
+	hostColumns      = hostColumns1 + ", certificate, tls"
+	ruleColumns      = "id, host, path, match, conditions, v1, v2, iif(typeof(percent) IN ('integer','real'), percent, -1), sticky, " +
 		"starts_at, ends_at, enabled IS 1, iif(typeof(needs)='integer', needs, 1), note, updated_at"
 	redirectColumns = "id, host, path, match, to_url, iif(typeof(status)='integer', status, -1), " +
 		"keep_path IS 1, keep_query IS 1, enabled IS 1, iif(typeof(needs)='integer', needs, 1), note, updated_at"
+	guardColumns = "id, host, path, allow, deny, iif(typeof(rate) IN ('integer','real'), rate, -1), iif(typeof(burst)='integer', burst, -1), users, realm, " +
+		"enabled IS 1, iif(typeof(needs)='integer', needs, 1), note, updated_at"
 )
+
+// columns are those of the tables that had fewer once.
+type columns struct{ upstreams, hosts string }
+
+func columnsOf(generation int) columns {
+	if generation < 2 {
+		return columns{upstreamColumns1 + ", 'off'", hostColumns1 + ", 'auto', 'terminate'"}
+	}
+	return columns{upstreamColumns, hostColumns}
+}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,14 +17,14 @@ func TestNonsenseIsRefusedAtThePromptInPlainWords(t *testing.T) {
 	dir := t.TempDir()
 	_, _ = start(t, dir)
 	mustSqlite(t, dir, "INSERT INTO rules(host) VALUES('a.test'),('z.test'); INSERT INTO redirects(host,to_url) VALUES('a.test','https://b.test/'),('z.test','https://b.test/')")
-	mustSqlite(t, dir, "INSERT INTO targets(upstream,url) VALUES('v1','http://127.0.0.1:1'); INSERT INTO hosts(host) VALUES('a.test'),('z.test')")
+	mustSqlite(t, dir, "INSERT INTO targets(upstream,url) VALUES('v1','http://127.0.0.1:1'); INSERT INTO hosts(host) VALUES('a.test'),('z.test'); INSERT INTO guards(host) VALUES('a.test'),('z.test')")
 	for _, row := range nonsense() {
 		got, err := sqlite(t, dir, row.statement)
 		if err == nil || inWords(got) != row.want {
 			t.Errorf("%s\n got %q\nwant %q", row.statement, inWords(got), row.want)
 		}
 	}
-	if got := mustSqlite(t, dir, "SELECT count(*) FROM changes"); got != "7" {
+	if got := mustSqlite(t, dir, "SELECT count(*) FROM changes"); got != "9" {
 		t.Errorf("%s changes are in the journal: something of it was done", got)
 	}
 }
@@ -37,7 +38,7 @@ type refusal struct{ statement, want string }
 
 func nonsense() []refusal {
 	all := append(nonsenseRules(), nonsensePlaces()...)
-	return append(all, nonsenseOthers()...)
+	return slices.Concat(all, nonsenseOthers(), nonsenseAtTheEdge())
 }
 
 func nonsenseRules() []refusal {
@@ -90,7 +91,6 @@ func nonsenseRules() []refusal {
 func nonsensePlaces() []refusal {
 	const (
 		host   = "host may hold only a-z 0-9 . - _ and a leading *. (write names of other scripts as xn--...)"
-		exact  = "host must be an exact name of a-z 0-9 . - _ here, without * (write names of other scripts as xn--...)"
 		labels = "host has an empty label, or one longer than 63 characters, or is longer than 253"
 		path   = "path must start with / and hold no space, ? or #, and only printable ASCII"
 	)
@@ -116,8 +116,12 @@ func nonsensePlaces() []refusal {
 		{"INSERT INTO rules(host,path) VALUES('b.test','/a?b')", path},
 		{"INSERT INTO rules(host,path) VALUES('b.test','/ä')", path},
 		{"INSERT INTO rules(host,path) VALUES('b.test','/a'||char(0))", path},
-		{"INSERT INTO hosts(host) VALUES('*.test')", exact},
-		{"INSERT INTO hosts(host) VALUES('müller.test')", exact},
+		{"INSERT INTO hosts(host) VALUES('b.*.test')", host},
+		{"INSERT INTO hosts(host) VALUES('müller.test')", host},
+		{"INSERT INTO hosts(host) VALUES('*..test')", labels},
+		{"INSERT INTO guards(host) VALUES('b.test:80')", host},
+		{"INSERT INTO guards(host) VALUES('')", labels},
+		{"INSERT INTO guards(host,path) VALUES('b.test','x')", path},
 		{"INSERT INTO hosts(host) VALUES('a..test')", labels},
 		{"INSERT INTO redirects(host,to_url) VALUES('ü.test','https://b.test/')", host},
 		{"INSERT INTO redirects(host,path,to_url) VALUES('b.test','old','https://b.test/')", path},
@@ -166,6 +170,41 @@ func nonsenseOthers() []refusal {
 	}
 }
 
+func nonsenseAtTheEdge() []refusal {
+	const (
+		certificate = "certificate must be auto, any, off or file:NAME, with a NAME of letters, digits, . _ and - that begins with no dot"
+		allow       = "allow must be addresses or ranges such as 192.0.2.7 10.0.0.0/8 2001:db8::/32, separated by commas or spaces"
+		users       = "users must be name:hash pairs separated by spaces, each as 'cutover guards password NAME' prints it"
+		realm       = `realm must be at most 200 characters of printable ASCII, without " and \`
+		null        = "NULL is no value here: leave the column out, or write '' for an empty text"
+	)
+	return []refusal{
+		{"UPDATE hosts SET certificate='yes'", certificate},
+		{"UPDATE hosts SET certificate='file:'", certificate},
+		{"UPDATE hosts SET certificate='file:../key'", certificate},
+		{"UPDATE hosts SET certificate='file:a/b'", certificate},
+		{"UPDATE hosts SET certificate='file:.a'", certificate},
+		{"UPDATE hosts SET certificate='file:a'||char(0)", certificate},
+		{"UPDATE hosts SET certificate='file:'||hex(zeroblob(65))", certificate},
+		{"UPDATE hosts SET tls='off'", "tls must be terminate or passthrough"},
+		{"UPDATE upstreams SET proxy_protocol='v3'", "proxy_protocol must be off, v1 or v2"},
+		{"UPDATE guards SET allow='localhost'", allow},
+		{"UPDATE guards SET allow='10.0.0.1;10.0.0.2'", allow},
+		{"UPDATE guards SET rate='fast'", "rate must be a number of requests a second from 0 (no limit) to 1000000"},
+		{"UPDATE guards SET rate=-1", "rate must be a number of requests a second from 0 (no limit) to 1000000"},
+		{"UPDATE guards SET burst=0.5", "burst must be a whole number from 0 (as rate) to 1000000"},
+		{"UPDATE guards SET users='anna:secret'", users},
+		{"UPDATE guards SET users='$2a$10$abc'", users},
+		{"UPDATE guards SET realm='a\"b'", realm},
+		{"UPDATE guards SET deny=NULL", null},
+		{"INSERT INTO guards(host,users) VALUES('b.test',NULL)", null},
+		{"INSERT INTO guards(path) VALUES('/')", "host is missing"},
+		{"UPDATE guards SET id=9 WHERE id=1", "the id of a guard cannot be changed"},
+		{"REPLACE INTO guards(id,host) VALUES(1,'c.test')", "a guard with this id exists already: use UPDATE, or leave id out"},
+		{"UPDATE OR REPLACE guards SET host='Z.test' WHERE host='a.test'", "another guard for this host and path exists already"},
+	}
+}
+
 // The same words reach those who edit through Apply, without SQLite's own around them.
 func TestRefusedEditsSayWhyWithoutNoise(t *testing.T) {
 	s, _ := start(t, t.TempDir())
@@ -174,7 +213,7 @@ func TestRefusedEditsSayWhyWithoutNoise(t *testing.T) {
 		"percent: must have a value; leave it out to keep the one it has":      {Table: TableRules, Row: map[string]any{"host": "a.test", "percent": nil}},
 		"v2 is not the name of an upstream (run: SELECT name FROM upstreams;)": {Table: TableRules, Row: map[string]any{"host": "a.test", "v2": "v9"}},
 		"client_ips: \"x\" is no address and no range such as 10.0.0.0/8":      {Table: TableRules, Row: map[string]any{"host": "a.test", "conditions": map[string]any{"client_ips": []any{"x"}}}},
-		"this row needs a newer cutover (rules schema 2, this one has 1)":      {Table: TableRules, Row: map[string]any{"host": "a.test", "needs": 2}},
+		"this row needs a newer cutover (rules schema 3, this one has 2)":      {Table: TableRules, Row: map[string]any{"host": "a.test", "needs": 3}},
 		"host is missing: it names the row":                                    {Table: TableRules, Row: map[string]any{"percent": 1}},
 		"\"changes\" is not a table that can be edited":                        {Table: "changes", Row: map[string]any{}},
 		"state must be ready, drain or maint":                                  {Table: TableTargets, Row: map[string]any{"upstream": "v1", "url": "http://h:1", "state": "on"}},
@@ -219,7 +258,7 @@ func FuzzSQLiteRefusesWhatGoRefuses(f *testing.F) {
 	}
 	f.Cleanup(func() { _ = db.Close() })
 	db.SetMaxOpenConns(1)
-	if _, err := db.ExecContext(ctx, schemaSQL+programsSQL); err != nil {
+	if _, err := db.ExecContext(ctx, tablesSQL()+programsSQL); err != nil {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, host, path, starts, ends string) {

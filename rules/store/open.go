@@ -137,7 +137,7 @@ func (s *Store) hadRules() bool {
 func holdsDecisions(view *rules.View) bool {
 	targets := slices.ContainsFunc(view.Upstreams(), func(u *rules.Upstream) bool { return len(u.Targets) > 0 })
 	counts := view.Counts()
-	return targets || counts.Rules+counts.Redirects+counts.Hosts > 0
+	return targets || counts.Rules+counts.Redirects+counts.Hosts+counts.Guards > 0
 }
 
 func (s *Store) connect(ctx context.Context) error {

@@ -1,4 +1,4 @@
--- Triggers and views of schema 1, and a table that only triggers use. They can be dropped and made anew at any time; a
+-- Triggers and views of schema 2, and a table that only triggers use. They can be dropped and made anew at any time; a
 -- program that finds them missing or different does so.
 
 -- REPLACE removes rows that stand in the way without a word to any trigger (unless recursive_triggers is on). So each
@@ -26,7 +26,7 @@ END;
 CREATE TRIGGER upstreams_bi BEFORE INSERT ON upstreams BEGIN
   DELETE FROM replaced WHERE tbl='upstreams';
   INSERT INTO replaced SELECT 'upstreams',rowid,name,NULL,
-      quote(name)||','||quote(response_timeout)||','||quote(note)
+      quote(name)||','||quote(response_timeout)||','||quote(note)||','||quote(proxy_protocol)
     FROM upstreams WHERE name=NEW.name OR rowid=NEW.rowid;
 END;
 CREATE TRIGGER upstreams_bu BEFORE UPDATE OF name ON upstreams BEGIN
@@ -47,22 +47,22 @@ CREATE TRIGGER upstreams_ai AFTER INSERT ON upstreams BEGIN
   DELETE FROM replaced WHERE tbl='upstreams';
   INSERT INTO changes(author,note,tbl,row,op,new)
     VALUES(coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),
-      'upstreams',NEW.name,'insert',quote(NEW.name)||','||quote(NEW.response_timeout)||','||quote(NEW.note));
+      'upstreams',NEW.name,'insert',quote(NEW.name)||','||quote(NEW.response_timeout)||','||quote(NEW.note)||','||quote(NEW.proxy_protocol));
 END;
-CREATE TRIGGER upstreams_au AFTER UPDATE OF name,response_timeout,note ON upstreams BEGIN
+CREATE TRIGGER upstreams_au AFTER UPDATE OF name,response_timeout,note,proxy_protocol ON upstreams BEGIN
   UPDATE targets SET upstream=NEW.name WHERE upstream=OLD.name AND NEW.name IS NOT OLD.name;
   UPDATE upstreams SET updated_at=strftime('%Y-%m-%dT%H:%M:%fZ','now') WHERE name=NEW.name;
   INSERT INTO changes(author,note,tbl,row,op,old,new)
     VALUES(coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),
-      'upstreams',NEW.name,'update',quote(OLD.name)||','||quote(OLD.response_timeout)||','||quote(OLD.note),
-      quote(NEW.name)||','||quote(NEW.response_timeout)||','||quote(NEW.note));
+      'upstreams',NEW.name,'update',quote(OLD.name)||','||quote(OLD.response_timeout)||','||quote(OLD.note)||','||quote(OLD.proxy_protocol),
+      quote(NEW.name)||','||quote(NEW.response_timeout)||','||quote(NEW.note)||','||quote(NEW.proxy_protocol));
 END;
 CREATE TRIGGER upstreams_ad AFTER DELETE ON upstreams BEGIN
   DELETE FROM replaced WHERE tbl='upstreams' AND id=OLD.rowid;
   DELETE FROM targets WHERE upstream=OLD.name;
   INSERT INTO changes(author,note,tbl,row,op,old)
     VALUES(coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),
-      'upstreams',OLD.name,'delete',quote(OLD.name)||','||quote(OLD.response_timeout)||','||quote(OLD.note));
+      'upstreams',OLD.name,'delete',quote(OLD.name)||','||quote(OLD.response_timeout)||','||quote(OLD.note)||','||quote(OLD.proxy_protocol));
 END;
 
 CREATE TRIGGER targets_bi BEFORE INSERT ON targets BEGIN
@@ -111,7 +111,7 @@ END;
 CREATE TRIGGER hosts_bi BEFORE INSERT ON hosts BEGIN
   DELETE FROM replaced WHERE tbl='hosts';
   INSERT INTO replaced SELECT 'hosts',rowid,host,host_key,
-      quote(host)||','||quote(https)||','||quote(hsts)||','||quote(needs)||','||quote(note)
+      quote(host)||','||quote(https)||','||quote(hsts)||','||quote(needs)||','||quote(note)||','||quote(certificate)||','||quote(tls)
     FROM hosts WHERE host_key=rtrim(lower(trim(NEW.host)),'.') OR rowid=NEW.rowid;
 END;
 CREATE TRIGGER hosts_ai AFTER INSERT ON hosts BEGIN
@@ -122,26 +122,30 @@ CREATE TRIGGER hosts_ai AFTER INSERT ON hosts BEGIN
   INSERT INTO changes(author,note,tbl,row,host,op,new)
     VALUES(coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),
       'hosts',NEW.host,NEW.host_key,'insert',
-      quote(NEW.host)||','||quote(NEW.https)||','||quote(NEW.hsts)||','||quote(NEW.needs)||','||quote(NEW.note));
+      quote(NEW.host)||','||quote(NEW.https)||','||quote(NEW.hsts)||','||quote(NEW.needs)||','||quote(NEW.note)
+        ||','||quote(NEW.certificate)||','||quote(NEW.tls));
 END;
 CREATE TRIGGER hosts_bu BEFORE UPDATE OF host ON hosts BEGIN
   SELECT RAISE(ABORT,'another row for this host exists already')
     WHERE EXISTS(SELECT 1 FROM hosts WHERE host_key=rtrim(lower(trim(NEW.host)),'.') AND host<>OLD.host);
 END;
-CREATE TRIGGER hosts_au AFTER UPDATE OF host,https,hsts,needs,note ON hosts BEGIN
+CREATE TRIGGER hosts_au AFTER UPDATE OF host,https,hsts,needs,note,certificate,tls ON hosts BEGIN
   UPDATE hosts SET updated_at=strftime('%Y-%m-%dT%H:%M:%fZ','now') WHERE host=NEW.host;
   INSERT INTO changes(author,note,tbl,row,host,old_host,op,old,new)
     VALUES(coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),
       'hosts',NEW.host,NEW.host_key,OLD.host_key,'update',
-      quote(OLD.host)||','||quote(OLD.https)||','||quote(OLD.hsts)||','||quote(OLD.needs)||','||quote(OLD.note),
-      quote(NEW.host)||','||quote(NEW.https)||','||quote(NEW.hsts)||','||quote(NEW.needs)||','||quote(NEW.note));
+      quote(OLD.host)||','||quote(OLD.https)||','||quote(OLD.hsts)||','||quote(OLD.needs)||','||quote(OLD.note)
+        ||','||quote(OLD.certificate)||','||quote(OLD.tls),
+      quote(NEW.host)||','||quote(NEW.https)||','||quote(NEW.hsts)||','||quote(NEW.needs)||','||quote(NEW.note)
+        ||','||quote(NEW.certificate)||','||quote(NEW.tls));
 END;
 CREATE TRIGGER hosts_ad AFTER DELETE ON hosts BEGIN
   DELETE FROM replaced WHERE tbl='hosts' AND id=OLD.rowid;
   INSERT INTO changes(author,note,tbl,row,old_host,op,old)
     VALUES(coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),
       'hosts',OLD.host,OLD.host_key,'delete',
-      quote(OLD.host)||','||quote(OLD.https)||','||quote(OLD.hsts)||','||quote(OLD.needs)||','||quote(OLD.note));
+      quote(OLD.host)||','||quote(OLD.https)||','||quote(OLD.hsts)||','||quote(OLD.needs)||','||quote(OLD.note)
+        ||','||quote(OLD.certificate)||','||quote(OLD.tls));
 END;
 
 CREATE TRIGGER rules_bi BEFORE INSERT ON rules BEGIN
@@ -268,9 +272,69 @@ CREATE TRIGGER redirects_ad AFTER DELETE ON redirects BEGIN
         ||','||quote(OLD.keep_query)||','||quote(OLD.enabled)||','||quote(OLD.needs)||','||quote(OLD.note));
 END;
 
+CREATE TRIGGER guards_bi BEFORE INSERT ON guards BEGIN
+  SELECT RAISE(ABORT,'host is missing') WHERE NEW.host IS NULL;
+  SELECT RAISE(ABORT,'NULL is no value here: leave the column out, or write '''' for an empty text')
+    WHERE NEW.path IS NULL OR NEW.allow IS NULL OR NEW.deny IS NULL OR NEW.rate IS NULL OR NEW.burst IS NULL OR NEW.users IS NULL
+      OR NEW.realm IS NULL OR NEW.enabled IS NULL OR NEW.needs IS NULL OR NEW.note IS NULL OR NEW.updated_at IS NULL;
+  SELECT RAISE(ABORT,'a guard with this id exists already: use UPDATE, or leave id out') WHERE EXISTS(SELECT 1 FROM guards WHERE id=NEW.id);
+  DELETE FROM replaced WHERE tbl='guards';
+  INSERT INTO replaced SELECT 'guards',id,id,host_key,
+      quote(host)||','||quote(path)||','||quote(allow)||','||quote(deny)||','||quote(rate)||','||quote(burst)||','||quote(users)
+        ||','||quote(realm)||','||quote(enabled)||','||quote(needs)||','||quote(note)
+    FROM guards WHERE host_key=rtrim(lower(trim(NEW.host)),'.') AND path=NEW.path;
+END;
+CREATE TRIGGER guards_bu BEFORE UPDATE ON guards BEGIN
+  SELECT RAISE(ABORT,'host is missing') WHERE NEW.host IS NULL;
+  SELECT RAISE(ABORT,'NULL is no value here: leave the column out, or write '''' for an empty text')
+    WHERE NEW.path IS NULL OR NEW.allow IS NULL OR NEW.deny IS NULL OR NEW.rate IS NULL OR NEW.burst IS NULL OR NEW.users IS NULL
+      OR NEW.realm IS NULL OR NEW.enabled IS NULL OR NEW.needs IS NULL OR NEW.note IS NULL OR NEW.updated_at IS NULL;
+  SELECT RAISE(ABORT,'the id of a guard cannot be changed') WHERE NEW.id IS NOT OLD.id;
+  SELECT RAISE(ABORT,'another guard for this host and path exists already')
+    WHERE EXISTS(SELECT 1 FROM guards WHERE host_key=rtrim(lower(trim(NEW.host)),'.') AND path=NEW.path AND id<>OLD.id);
+END;
+CREATE TRIGGER guards_ai AFTER INSERT ON guards BEGIN
+  SELECT RAISE(ABORT,'the id of a guard must be 1 or more: leave id out') WHERE NEW.id<1; -- BEFORE does not know it
+  INSERT INTO changes(author,note,tbl,row,old_host,op,old)
+    SELECT coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),'guards',row,host,'delete',image
+    FROM replaced WHERE tbl='guards' AND NOT EXISTS(SELECT 1 FROM guards t WHERE t.rowid=replaced.id AND t.rowid<>NEW.rowid);
+  DELETE FROM replaced WHERE tbl='guards';
+  INSERT INTO changes(author,note,tbl,row,host,op,new)
+    VALUES(coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),
+      'guards',NEW.id,NEW.host_key,'insert',
+      quote(NEW.host)||','||quote(NEW.path)||','||quote(NEW.allow)||','||quote(NEW.deny)||','||quote(NEW.rate)||','||quote(NEW.burst)||','||quote(NEW.users)
+        ||','||quote(NEW.realm)||','||quote(NEW.enabled)||','||quote(NEW.needs)||','||quote(NEW.note));
+END;
+CREATE TRIGGER guards_au AFTER UPDATE OF host,path,allow,deny,rate,burst,users,realm,enabled,needs,note ON guards BEGIN
+  UPDATE guards SET updated_at=strftime('%Y-%m-%dT%H:%M:%fZ','now') WHERE id=NEW.id;
+  INSERT INTO changes(author,note,tbl,row,host,old_host,op,old,new)
+    VALUES(coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),
+      'guards',NEW.id,NEW.host_key,OLD.host_key,'update',
+      quote(OLD.host)||','||quote(OLD.path)||','||quote(OLD.allow)||','||quote(OLD.deny)||','||quote(OLD.rate)||','||quote(OLD.burst)||','||quote(OLD.users)
+        ||','||quote(OLD.realm)||','||quote(OLD.enabled)||','||quote(OLD.needs)||','||quote(OLD.note),
+      quote(NEW.host)||','||quote(NEW.path)||','||quote(NEW.allow)||','||quote(NEW.deny)||','||quote(NEW.rate)||','||quote(NEW.burst)||','||quote(NEW.users)
+        ||','||quote(NEW.realm)||','||quote(NEW.enabled)||','||quote(NEW.needs)||','||quote(NEW.note));
+END;
+CREATE TRIGGER guards_ad AFTER DELETE ON guards BEGIN
+  DELETE FROM replaced WHERE tbl='guards' AND id=OLD.id;
+  INSERT INTO changes(author,note,tbl,row,old_host,op,old)
+    VALUES(coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),
+      'guards',OLD.id,OLD.host_key,'delete',
+      quote(OLD.host)||','||quote(OLD.path)||','||quote(OLD.allow)||','||quote(OLD.deny)||','||quote(OLD.rate)||','||quote(OLD.burst)||','||quote(OLD.users)
+        ||','||quote(OLD.realm)||','||quote(OLD.enabled)||','||quote(OLD.needs)||','||quote(OLD.note));
+END;
+
 CREATE VIEW v_status AS
   SELECT r.id, r.host, r.path, r.percent, r.v1, r.v2, r.enabled, r.note, coalesce(e.reason,'') AS problem, r.updated_at
   FROM rules r LEFT JOIN rule_errors e ON e.tbl='rules' AND e.row=CAST(r.id AS TEXT)
   ORDER BY r.host_key, r.path;
 CREATE VIEW v_errors AS
   SELECT tbl, row, host, reason, CASE serving_last WHEN 1 THEN 'its last good version' ELSE 'nothing' END AS serving, at FROM rule_errors;
+CREATE VIEW v_hosts AS
+  SELECT h.host, h.https, h.hsts, h.certificate, h.tls, h.note, coalesce(e.reason,'') AS problem, h.updated_at
+  FROM hosts h LEFT JOIN rule_errors e ON e.tbl='hosts' AND e.row=h.host_key
+  ORDER BY h.host_key;
+CREATE VIEW v_guards AS
+  SELECT g.id, g.host, g.path, g.allow, g.deny, g.rate, g.burst, g.users<>'' AS password, g.enabled, g.note, coalesce(e.reason,'') AS problem, g.updated_at
+  FROM guards g LEFT JOIN rule_errors e ON e.tbl='guards' AND e.row=CAST(g.id AS TEXT)
+  ORDER BY g.host_key, g.path;

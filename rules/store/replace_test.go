@@ -6,7 +6,7 @@ import (
 
 // What REPLACE removes on its way is in the journal, before what it adds.
 func TestWhatReplaceRemovesIsInTheJournal(t *testing.T) {
-	const journal = "SELECT op, row, coalesce(host,''), coalesce(old_host,''), coalesce(old,''), coalesce(new,'') FROM changes WHERE seq>5 ORDER BY seq"
+	const journal = "SELECT op, row, coalesce(host,''), coalesce(old_host,''), coalesce(old,''), coalesce(new,'') FROM changes WHERE seq>6 ORDER BY seq"
 	for name, row := range map[string]struct{ statement, want string }{
 		"a rule": {
 			"REPLACE INTO rules(host,percent) VALUES('A.test',20)",
@@ -19,19 +19,23 @@ func TestWhatReplaceRemovesIsInTheJournal(t *testing.T) {
 		},
 		"a host of the same spelling": {
 			"REPLACE INTO hosts(host,hsts) VALUES('a.test',7)",
-			"delete|a.test||a.test|'a.test','off',0,1,''|\ninsert|a.test|a.test|||'a.test','off',7,1,''",
+			"delete|a.test||a.test|'a.test','off',0,1,'','auto','terminate'|\ninsert|a.test|a.test|||'a.test','off',7,1,'','auto','terminate'",
 		},
 		"a host of another spelling": {
 			"REPLACE INTO hosts(host) VALUES('A.test')",
-			"delete|a.test||a.test|'a.test','off',0,1,''|\ninsert|A.test|a.test|||'A.test','off',0,1,''",
+			"delete|a.test||a.test|'a.test','off',0,1,'','auto','terminate'|\ninsert|A.test|a.test|||'A.test','off',0,1,'','auto','terminate'",
 		},
 		"a host by its rowid": {
 			"REPLACE INTO hosts(rowid,host) VALUES(1,'b.test')",
-			"delete|a.test||a.test|'a.test','off',0,1,''|\ninsert|b.test|b.test|||'b.test','off',0,1,''",
+			"delete|a.test||a.test|'a.test','off',0,1,'','auto','terminate'|\ninsert|b.test|b.test|||'b.test','off',0,1,'','auto','terminate'",
 		},
 		"an upstream": {
 			"REPLACE INTO upstreams(name,note) VALUES('v3','it''s')",
-			"delete|v3|||'v3',0,''|\ninsert|v3||||'v3',0,'it''s'",
+			"delete|v3|||'v3',0,'','off'|\ninsert|v3||||'v3',0,'it''s','off'",
+		},
+		"a guard": {
+			"REPLACE INTO guards(host,rate) VALUES('A.test',2.5)",
+			"delete|1||a.test|'a.test','/','','',0,0,'','',1,1,''|\ninsert|2|a.test|||'A.test','/','','',2.5,0,'','',1,1,''",
 		},
 		"a target": {
 			"REPLACE INTO targets(upstream,url,weight) VALUES('v1','http://127.0.0.1:1',3)",
@@ -47,13 +51,13 @@ func TestWhatReplaceRemovesIsInTheJournal(t *testing.T) {
 		},
 		"once with triggers for each removal": {
 			"PRAGMA recursive_triggers=1; REPLACE INTO hosts(host,hsts) VALUES('a.test',7)",
-			"delete|a.test||a.test|'a.test','off',0,1,''|\ninsert|a.test|a.test|||'a.test','off',7,1,''",
+			"delete|a.test||a.test|'a.test','off',0,1,'','auto','terminate'|\ninsert|a.test|a.test|||'a.test','off',7,1,'','auto','terminate'",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			_, _ = start(t, dir)
-			mustSqlite(t, dir, "INSERT INTO rules(host,percent) VALUES('a.test',10); INSERT INTO redirects(host,to_url) VALUES('a.test','https://b.test/'); INSERT INTO hosts(host) VALUES('a.test'); INSERT INTO upstreams(name) VALUES('v3'); INSERT INTO targets(upstream,url) VALUES('v1','http://127.0.0.1:1')")
+			mustSqlite(t, dir, "INSERT INTO rules(host,percent) VALUES('a.test',10); INSERT INTO redirects(host,to_url) VALUES('a.test','https://b.test/'); INSERT INTO hosts(host) VALUES('a.test'); INSERT INTO upstreams(name) VALUES('v3'); INSERT INTO targets(upstream,url) VALUES('v1','http://127.0.0.1:1'); INSERT INTO guards(host) VALUES('a.test')")
 			mustSqlite(t, dir, row.statement)
 			if got := mustSqlite(t, dir, journal); got != row.want {
 				t.Errorf("got\n%s\nwant\n%s", got, row.want)

@@ -117,6 +117,9 @@ func goBack(ctx context.Context, q queryer, first int64, result *Reversal) error
 	if err := noteTouched(ctx, q, first); err != nil {
 		return err
 	}
+	if err := padTouched(ctx, q); err != nil {
+		return err
+	}
 	if err := eachDifference(ctx, q, allTables(), func(row RowChange) error { result.add(row); return nil }); err != nil {
 		return err
 	}
@@ -125,8 +128,8 @@ func goBack(ctx context.Context, q queryer, first int64, result *Reversal) error
 		what   func(RowChange) (RowChange, bool)
 	}{
 		{[]Table{TableMeta, TableUpstreams}, unlessRemoval},
-		{[]Table{TableRules, TableRedirects, TableHosts, TableTargets}, outOfTheWay},
-		{[]Table{TableRules, TableRedirects, TableHosts, TableTargets}, unlessRemoval},
+		{[]Table{TableRules, TableRedirects, TableHosts, TableTargets, TableGuards}, outOfTheWay},
+		{[]Table{TableRules, TableRedirects, TableHosts, TableTargets, TableGuards}, unlessRemoval},
 		{[]Table{TableUpstreams}, outOfTheWay},
 	}
 	for _, step := range steps {
@@ -145,7 +148,7 @@ func goBack(ctx context.Context, q queryer, first int64, result *Reversal) error
 }
 
 func allTables() []Table {
-	return []Table{TableMeta, TableUpstreams, TableTargets, TableHosts, TableRules, TableRedirects}
+	return []Table{TableMeta, TableUpstreams, TableTargets, TableHosts, TableRules, TableRedirects, TableGuards}
 }
 
 func unlessRemoval(row RowChange) (RowChange, bool) { return row, row.Op != OpDelete }
@@ -173,7 +176,7 @@ func outOfTheWay(row RowChange) (RowChange, bool) {
 // noteTouched collects the rows that were touched since, each as it was before that. A row whose name was changed counts
 // as two. It is a temporary table, so that it may be large.
 func noteTouched(ctx context.Context, q queryer, first int64) error {
-	const public = "tbl IN ('upstreams','targets','hosts','rules','redirects') OR (tbl='meta' AND row='default')"
+	const public = "tbl IN ('upstreams','targets','hosts','rules','redirects','guards') OR (tbl='meta' AND row='default')"
 	const renamed = "(tbl IN ('upstreams','hosts') AND op='update' AND row<>" + oldName + ")"
 	const earlier = " ON CONFLICT(tbl,row) DO UPDATE SET seq=excluded.seq, old=excluded.old WHERE excluded.seq<touched.seq"
 	for _, statement := range []string{
@@ -192,6 +195,36 @@ func noteTouched(ctx context.Context, q queryer, first int64) error {
 		}
 	}
 	return nil
+}
+
+// padTouched gives the rows that were as an older schema had them what the columns that they lacked stood for: their defaults.
+func padTouched(ctx context.Context, q queryer) error {
+	for name, added := range addedColumns() {
+		padded := map[string]string{}
+		err := each(ctx, q, "SELECT row, old FROM temp.touched WHERE tbl=? AND old IS NOT NULL", func(rows *sql.Rows) error {
+			var row, old string
+			err := rows.Scan(&row, &old)
+			values, bad := decodeImage(name, old)
+			if missing := min(len(added), len(imageColumns(name))-len(values)); bad == nil && missing > 0 {
+				padded[row] = old + "," + strings.Join(added[len(added)-missing:], ",")
+			}
+			return err
+		}, string(name))
+		if err != nil {
+			return err
+		}
+		for row, image := range padded {
+			if _, err := q.ExecContext(ctx, "UPDATE temp.touched SET old=? WHERE tbl=? AND row=?", image, string(name), row); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// addedColumns are the defaults of the columns that were added to a table, in the order in which they were.
+func addedColumns() map[Table][]string {
+	return map[Table][]string{TableHosts: {"'auto'", "'terminate'"}, TableUpstreams: {"'off'"}}
 }
 
 // eachDifference calls work for every row that is not as it was, with the change that would make it so. It reads some
@@ -242,7 +275,7 @@ func differences(ctx context.Context, q queryer, name Table, after string) (list
 }
 
 func isHosted(name Table) bool {
-	return name == TableHosts || name == TableRules || name == TableRedirects
+	return name == TableHosts || name == TableRules || name == TableRedirects || name == TableGuards
 }
 
 func scanDifference(name Table, rows *sql.Rows) (RowChange, error) {

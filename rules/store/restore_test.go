@@ -192,6 +192,12 @@ func randomEdit(t *testing.T, s *Store, dir string, random *rand.Rand) {
 		"INSERT INTO redirects(host,path,to_url) VALUES('%[1]s','/%[4]d','https://%[2]s/')",
 		"REPLACE INTO redirects(host,path,to_url) SELECT host, path, 'https://%[2]s/' FROM redirects",
 		"UPDATE redirects SET host='%[1]s', path='/'||id",
+		"INSERT INTO guards(host,path,rate) VALUES('%[1]s','/%[4]d',%[4]d)",
+		"UPDATE guards SET host='%[1]s', deny='192.0.2.%[4]d' WHERE host='%[2]s'",
+		"REPLACE INTO guards(host,path,realm) SELECT host, path, '%[2]s' FROM guards",
+		"DELETE FROM guards WHERE host='%[1]s'",
+		"UPDATE hosts SET certificate=iif(certificate='auto','any','file:x%[4]d'), tls=iif(hsts>50,'passthrough','terminate')",
+		"UPDATE upstreams SET proxy_protocol='v1' WHERE name='%[3]s'",
 		"UPDATE meta SET value=iif(value='v1','refuse','v1') WHERE key='default'",
 		"BEGIN; UPDATE rules SET host='x.test' WHERE host='%[1]s'; UPDATE rules SET host='%[1]s' WHERE host='%[2]s'; UPDATE rules SET host='%[2]s' WHERE host='x.test'; COMMIT",
 	}

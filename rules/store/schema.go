@@ -16,8 +16,17 @@ import (
 //go:embed schema.sql
 var schemaSQL string
 
+//go:embed hosts.sql
+var hostsSQL string
+
+//go:embed guards.sql
+var guardsSQL string
+
 //go:embed programs.sql
 var programsSQL string
+
+// tablesSQL makes all tables.
+func tablesSQL() string { return schemaSQL + hostsSQL + guardsSQL }
 
 const applicationID = 1129665615 // "CUTO"
 
@@ -31,8 +40,8 @@ var errForeign = errors.New("this is a database of some other program: move it a
 var errEmptied = errors.New("rules.db is gone or empty, and there were rules: put a backup back in its place, it is taken at once; " +
 	"or, to begin with no rules, stop cutover, remove " + snapshotFile + " beside it, and start")
 
-// migrate brings the schema up to date in one transaction: it makes a new one in an empty file if mayMake says so, and
-// mends triggers and views that are missing or different. A newer schema is left alone. changed says that something had
+// migrate brings the schema up to date in one transaction: it makes a new one in an empty file if mayMake says so, changes
+// an older one, and mends triggers and views that are missing or different. A newer schema is left alone. changed says that something had
 // to be done: then the journal may have holes.
 func migrate(ctx context.Context, conn *sql.Conn, mayMake bool, log *slog.Logger) (changed bool, err error) {
 	current, err := isCurrent(ctx, conn)
@@ -48,8 +57,15 @@ func migrate(ctx context.Context, conn *sql.Conn, mayMake bool, log *slog.Logger
 			if !mayMake {
 				return errEmptied
 			}
-			if _, err := q.ExecContext(ctx, schemaSQL); err != nil {
+			if _, err := q.ExecContext(ctx, tablesSQL()); err != nil {
 				return fmt.Errorf("make the schema: %w", err)
+			}
+		}
+		older := generation > 0 && generation < rules.Schema
+		if older {
+			log.Info("rules.db is brought up to date", slog.Int("schema", generation), slog.Int("to", rules.Schema))
+			if err := upgrade(ctx, q, generation); err != nil {
+				return fmt.Errorf("bring the schema from %d to %d: %w", generation, rules.Schema, err)
 			}
 		}
 		// A database made from the text of a dump has no marks either.
@@ -57,16 +73,20 @@ func migrate(ctx context.Context, conn *sql.Conn, mayMake bool, log *slog.Logger
 		if _, err := q.ExecContext(ctx, marks); err != nil {
 			return fmt.Errorf("mark the database as ours: %w", err)
 		}
+		if older {
+			log = slog.New(slog.DiscardHandler) // that triggers are others is no news
+		}
 		return mendPrograms(ctx, q, log)
 	})
 }
 
 // recognise returns the generation of a database of ours, 0 for an empty one, errForeign for any other. One without
-// marks that has our tables was made from a dump.
+// marks that has our tables was made from a dump, and is of the generation that had such tables.
 func recognise(ctx context.Context, q queryer) (generation int, err error) {
-	var mark, tables, ours int
-	const count = "SELECT count(*), coalesce(sum(name IN ('meta','upstreams','targets','hosts','rules','redirects','changes')),0) FROM sqlite_master WHERE type='table'"
-	err = errors.Join(q.QueryRowContext(ctx, "PRAGMA application_id").Scan(&mark), q.QueryRowContext(ctx, count).Scan(&tables, &ours))
+	var mark, tables, ours, guards int
+	const count = "SELECT count(*), coalesce(sum(name IN ('meta','upstreams','targets','hosts','rules','redirects','changes')),0), " +
+		"coalesce(sum(name='guards'),0) FROM sqlite_master WHERE type='table'"
+	err = errors.Join(q.QueryRowContext(ctx, "PRAGMA application_id").Scan(&mark), q.QueryRowContext(ctx, count).Scan(&tables, &ours, &guards))
 	if err != nil {
 		return 0, err
 	}
@@ -79,7 +99,7 @@ func recognise(ctx context.Context, q queryer) (generation int, err error) {
 	case mark == 0 && generation == 0 && tables == 0:
 		return 0, nil
 	case (mark == 0 || mark == applicationID) && ours == 7:
-		return max(generation, 1), nil
+		return max(generation, 1+guards), nil
 	}
 	return 0, errForeign
 }
@@ -194,7 +214,7 @@ func expectedPrograms(ctx context.Context) (map[string]string, error) {
 	}
 	defer func() { _ = db.Close() }()
 	db.SetMaxOpenConns(1)
-	if _, err := db.ExecContext(ctx, schemaSQL+programsSQL); err != nil {
+	if _, err := db.ExecContext(ctx, tablesSQL()+programsSQL); err != nil {
 		return nil, err
 	}
 	conn, err := db.Conn(ctx)

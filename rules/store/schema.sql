@@ -1,4 +1,4 @@
--- Schema 1 of rules.db. The dialect is frozen at SQLite 3.31, since one statement that an older sqlite3 program cannot
+-- Schema 2 of rules.db, but for the tables hosts and guards, which have files of their own. The dialect is frozen at SQLite 3.31, since one statement that an older sqlite3 program cannot
 -- parse would lock its user out of the whole file. The names of the constraints are the messages that operators read.
 -- A text is as long as its bytes where it holds no NUL, at which GLOB would stop, and no other script.
 
@@ -38,6 +38,8 @@ CREATE TABLE upstreams(
   response_timeout NUMERIC NOT NULL DEFAULT 0,
   note             TEXT NOT NULL DEFAULT '',
   updated_at       TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ','now')),
+  proxy_protocol   TEXT NOT NULL DEFAULT 'off'
+    CONSTRAINT "proxy_protocol must be off, v1 or v2" CHECK(proxy_protocol IN ('off','v1','v2')),
   CONSTRAINT "the name of an upstream may hold only letters, digits, . _ and -, at most 63 of them"
     CHECK(typeof(name)='text' AND length(name) BETWEEN 1 AND 63 AND name NOT GLOB '*[^a-zA-Z0-9._-]*'),
   CONSTRAINT "response_timeout must be a number of seconds from 0 (no limit) to 86400"
@@ -61,28 +63,6 @@ CREATE TABLE targets(
   CONSTRAINT "state must be ready, drain or maint" CHECK(state IN ('ready','drain','maint'))
 );
 CREATE UNIQUE INDEX targets_key ON targets(upstream,url);
-
-CREATE TABLE hosts(
-  host       TEXT PRIMARY KEY NOT NULL,
-  https      TEXT NOT NULL DEFAULT 'off',
-  hsts       INTEGER NOT NULL DEFAULT 0,
-  needs      INTEGER NOT NULL DEFAULT 1,
-  note       TEXT NOT NULL DEFAULT '',
-  updated_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ','now')),
-  host_key   TEXT GENERATED ALWAYS AS (rtrim(lower(trim(host)),'.')) VIRTUAL,
-  CONSTRAINT "host must be an exact name of a-z 0-9 . - _ here, without * (write names of other scripts as xn--...)"
-    CHECK(typeof(host)='text' AND length(host)=length(CAST(host AS BLOB))
-      AND host_key NOT GLOB '*[^a-z0-9._-]*'),
-  CONSTRAINT "host has an empty label, or one longer than 63 characters, or is longer than 253"
-    CHECK(host_key<>'' AND trim(host) NOT GLOB '*..*' AND host_key NOT GLOB '.*'
-      AND length(host_key)<=253 AND host_key NOT GLOB '*'||replace(hex(zeroblob(32)),'0','[^.]')||'*'),
-  CONSTRAINT "https must be off or redirect" CHECK(https IN ('off','redirect')),
-  CONSTRAINT "hsts must be a whole number of seconds, 0 for none" CHECK(typeof(hsts)='integer' AND hsts BETWEEN 0 AND 4102444800),
-  CONSTRAINT "needs must be a whole number from 1" CHECK(typeof(needs)='integer' AND needs>=1),
-  CONSTRAINT "note must be text of at most 1000 characters, on one line"
-    CHECK(typeof(note)='text' AND length(note)<=1000 AND note NOT GLOB '*['||char(1)||'-'||char(31)||char(127)||'-'||char(159)||']*')
-);
-CREATE UNIQUE INDEX hosts_key ON hosts(host_key);
 
 CREATE TABLE rules(
   id         INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -8,7 +8,7 @@ import (
 type scanner interface{ Scan(dest ...any) error }
 
 func scanUpstream(row scanner) (u rules.Upstream, err error) {
-	err = row.Scan(&u.Name, &u.ResponseTimeout, &u.Note, &u.UpdatedAt)
+	err = row.Scan(&u.Name, &u.ResponseTimeout, &u.Note, &u.UpdatedAt, &u.ProxyProtocol)
 	return u, err
 }
 
@@ -18,7 +18,7 @@ func scanTarget(row scanner) (t rules.Target, err error) {
 }
 
 func scanHost(row scanner) (h rules.Host, err error) {
-	err = row.Scan(&h.Host, &h.HTTPS, &h.HSTS, &h.Needs, &h.Note, &h.UpdatedAt)
+	err = row.Scan(&h.Host, &h.HTTPS, &h.HSTS, &h.Needs, &h.Note, &h.UpdatedAt, &h.Certificate, &h.TLS)
 	return h, err
 }
 
@@ -34,9 +34,14 @@ func scanRedirect(row scanner) (r rules.Redirect, err error) {
 	return r, err
 }
 
+func scanGuard(row scanner) (g rules.GuardRow, err error) {
+	err = row.Scan(&g.ID, &g.Host, &g.Path, &g.Allow, &g.Deny, &g.Rate, &g.Burst, &g.Users, &g.Realm, &g.Enabled, &g.Needs, &g.Note, &g.UpdatedAt)
+	return g, err
+}
+
 // table says how a public table is edited.
 type table struct {
-	columns []string          // that an edit may set
+	columns []string          // that an edit may set, in the order of images; a newer schema adds its own at the end
 	key     []string          // that together name a row
 	initial map[string]string // of key columns that an edit may leave out
 	hasID   bool
@@ -50,7 +55,7 @@ func tableOf(name Table) (table, bool) {
 	switch name {
 	case TableUpstreams:
 		return table{
-			columns: []string{"name", "response_timeout", "note"}, key: []string{"name"}, names: upstreamColumns,
+			columns: []string{"name", "response_timeout", "note", "proxy_protocol"}, key: []string{"name"}, names: upstreamColumns,
 			read: func(s scanner) (any, error, error) { u, err := scanUpstream(s); return u, u.Validate(), err },
 		}, true
 	case TableTargets:
@@ -60,7 +65,7 @@ func tableOf(name Table) (table, bool) {
 		}, true
 	case TableHosts:
 		return table{
-			columns: []string{"host", "https", "hsts", "needs", "note"}, key: []string{"host"}, names: hostColumns,
+			columns: []string{"host", "https", "hsts", "needs", "note", "certificate", "tls"}, key: []string{"host"}, names: hostColumns,
 			read: func(s scanner) (any, error, error) { h, err := scanHost(s); return h, h.Validate(), err },
 		}, true
 	case TableRules:
@@ -76,6 +81,12 @@ func tableOf(name Table) (table, bool) {
 			key:     []string{"host", "path", "match"}, initial: map[string]string{"path": "/", "match": string(rules.KindPrefix)},
 			hasID: true, names: redirectColumns,
 			read: func(s scanner) (any, error, error) { r, err := scanRedirect(s); return r, r.Validate(), err },
+		}, true
+	case TableGuards:
+		return table{
+			columns: []string{"host", "path", "allow", "deny", "rate", "burst", "users", "realm", "enabled", "needs", "note"},
+			key:     []string{"host", "path"}, initial: map[string]string{"path": "/"}, hasID: true, names: guardColumns,
+			read: func(s scanner) (any, error, error) { g, err := scanGuard(s); return g, g.Validate(), err },
 		}, true
 	case TableMeta:
 		return table{columns: []string{"key", "value"}, key: []string{"key"}, names: "key, value", read: readMeta}, true

@@ -12,11 +12,12 @@ import (
 func dump(t *testing.T, dir string) string {
 	t.Helper()
 	return mustSqlite(t, dir, `SELECT 'default', value FROM meta WHERE key='default';
-		SELECT 'upstream', name, response_timeout, note FROM upstreams ORDER BY name;
+		SELECT 'upstream', name, response_timeout, note, proxy_protocol FROM upstreams ORDER BY name;
 		SELECT 'target', * FROM targets ORDER BY id;
-		SELECT 'host', host, https, hsts, needs, note FROM hosts ORDER BY host;
+		SELECT 'host', host, https, hsts, needs, note, certificate, tls FROM hosts ORDER BY host;
 		SELECT 'rule', id, host, path, match, conditions, v1, v2, percent, sticky, starts_at, ends_at, enabled, needs, note FROM rules ORDER BY id;
-		SELECT 'redirect', id, host, path, match, to_url, status, keep_path, keep_query, enabled, needs, note FROM redirects ORDER BY id;`)
+		SELECT 'redirect', id, host, path, match, to_url, status, keep_path, keep_query, enabled, needs, note FROM redirects ORDER BY id;
+		SELECT 'guard', id, host, path, allow, deny, rate, burst, users, realm, enabled, needs, note FROM guards ORDER BY id;`)
 }
 
 func undone(t *testing.T, s *Store, seqs ...int64) Reversal {
@@ -40,6 +41,12 @@ func TestAChangeIsUndoneAndItsUndoIsTakenBack(t *testing.T) {
 		"host changed":     "UPDATE hosts SET hsts=300",
 		"host renamed":     "UPDATE hosts SET host='b.test'",
 		"host removed":     "DELETE FROM hosts",
+		"host for all":     "INSERT INTO hosts(host,certificate,tls) VALUES('*','any','passthrough')",
+		"host of a file":   "UPDATE hosts SET certificate='file:own', host='*.a.test'",
+		"guard added":      "INSERT INTO guards(host,path,deny,rate) VALUES('b.test','/x','10.0.0.0/8',0.5)",
+		"guard changed":    "UPDATE guards SET users='', allow='192.0.2.1', burst=7, host='c.test'",
+		"guard removed":    "DELETE FROM guards",
+		"protocol changed": "UPDATE upstreams SET proxy_protocol='v2' WHERE name='v3'",
 		"upstream added":   "INSERT INTO upstreams(name) VALUES('v4')",
 		"upstream changed": "UPDATE upstreams SET response_timeout=2.5 WHERE name='v3'",
 		"upstream removed": "DELETE FROM upstreams WHERE name='v3'",
@@ -53,7 +60,7 @@ func TestAChangeIsUndoneAndItsUndoIsTakenBack(t *testing.T) {
 			dir := t.TempDir()
 			s, _ := start(t, dir)
 			mustSqlite(t, dir, `INSERT INTO upstreams(name,note) VALUES('v3','third'); INSERT INTO targets(upstream,url) VALUES('v1','http://127.0.0.1:1');
-				INSERT INTO rules(host,percent) VALUES('a.test',100); INSERT INTO redirects(host,path,to_url) VALUES('a.test','/x','https://c.test/'); INSERT INTO hosts(host,https) VALUES('a.test','redirect')`)
+				INSERT INTO rules(host,percent) VALUES('a.test',100); INSERT INTO redirects(host,path,to_url) VALUES('a.test','/x','https://c.test/'); INSERT INTO hosts(host,https) VALUES('a.test','redirect'); INSERT INTO guards(host,users) VALUES('a.test','anna:$2a$04$UuTkgh8Xo3P3R1NRhEXqAuJQCNBmRSVnUFSKBWDIBkhzJFJlAb7W2')`)
 			before := dump(t, dir)
 			mustSqlite(t, dir, edit)
 			after := dump(t, dir)

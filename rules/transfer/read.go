@@ -75,10 +75,13 @@ func (t Table[R]) Checking(yield func(Line[R]) error) func(Line[R]) error {
 
 // KeyNames says which columns tell a row from every other.
 func (t Table[R]) KeyNames() string {
-	if slices.Contains(t.Columns(), "conditions") {
+	switch columns := t.Columns(); {
+	case slices.Contains(columns, "conditions"):
 		return "host, path, match and conditions"
+	case slices.Contains(columns, "match"):
+		return "host, path and match"
 	}
-	return "host, path and match"
+	return "host and path"
 }
 
 func (t Table[R]) readCSV(source io.Reader, yield func(Line[R]) error) error {

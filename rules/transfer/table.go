@@ -1,4 +1,4 @@
-// Package transfer turns rows of rules and redirects into files and back: CSV for spreadsheets, JSON for programs.
+// Package transfer turns rows of rules, redirects and guards into files and back: CSV for spreadsheets, JSON for programs.
 //
 // It is pure: it reads from and writes to what it is given. A bad line is yielded with its reason, and the rest goes on,
 // so that an operator sees all that is wrong with a file at once. What is exported and imported again is the same row.
@@ -17,7 +17,9 @@ import (
 )
 
 // Row is what a file may hold; all rows of a file are of one kind.
-type Row interface{ rules.Rule | rules.Redirect }
+type Row interface {
+	rules.Rule | rules.Redirect | rules.GuardRow
+}
 
 // Table says how the rows of a table are written.
 type Table[R Row] struct {
@@ -200,29 +202,41 @@ func boolColumn[R Row](name string, field func(*R) *bool) column[R] {
 	}
 }
 
-func wholeColumn[R Row](name string, field func(*R) *int) column[R] {
+func wholeColumn[R Row, N int | int64](name string, field func(*R) *N) column[R] {
 	return column[R]{
 		name: name,
-		get:  func(row *R) string { return strconv.Itoa(*field(row)) },
+		get:  func(row *R) string { return strconv.FormatInt(int64(*field(row)), 10) },
 		set: func(row *R, text string) error {
-			number, err := strconv.Atoi(text)
+			number, err := strconv.ParseInt(text, 10, strconv.IntSize)
 			if err != nil {
 				return fmt.Errorf("%s must be a whole number, not %q", name, text)
 			}
-			*field(row) = number
+			*field(row) = N(number)
 			return nil
 		},
 	}
 }
 
 func percentColumn(field func(*rules.Rule) *float64) column[rules.Rule] {
-	return column[rules.Rule]{
-		name: "percent",
-		get:  func(row *rules.Rule) string { return strconv.FormatFloat(*field(row), 'g', -1, 64) },
-		set: func(row *rules.Rule, text string) error {
-			number, err := strconv.ParseFloat(strings.TrimSuffix(text, "%"), 64)
+	percent := numberColumn("percent", "a number from 0 to 100", field)
+	set := percent.set
+	percent.set = func(row *rules.Rule, text string) error {
+		if set(row, strings.TrimSuffix(text, "%")) != nil {
+			return set(row, text) // it shows what was written
+		}
+		return nil
+	}
+	return percent
+}
+
+func numberColumn[R Row](name, what string, field func(*R) *float64) column[R] {
+	return column[R]{
+		name: name,
+		get:  func(row *R) string { return strconv.FormatFloat(*field(row), 'g', -1, 64) },
+		set: func(row *R, text string) error {
+			number, err := strconv.ParseFloat(text, 64)
 			if err != nil {
-				return fmt.Errorf("percent must be a number from 0 to 100, not %q", text)
+				return fmt.Errorf("%s must be %s, not %q", name, what, text)
 			}
 			*field(row) = number
 			return nil

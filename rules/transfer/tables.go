@@ -26,8 +26,8 @@ func Rules() Table[rules.Rule] {
 			wholeColumn("needs", func(r *row) *int { return &r.Needs }),
 			textColumn("note", func(r *row) *string { return &r.Note }),
 		},
-		forget:   func(r *row) { r.ID, r.UpdatedAt = 0, "" },
-		host:     func(r *row) *string { return &r.Host },
+		forget: func(r *row) { r.ID, r.UpdatedAt = 0, "" },
+		host:   func(r *row) *string { return &r.Host },
 		validate: func(r *row) error {
 			return firstError(r.Validate(), checkConditions(r.Conditions), checkNeeds(r.Needs), checkNote(r.Note))
 		},
@@ -57,5 +57,31 @@ func Redirects() Table[rules.Redirect] {
 		host:     func(r *row) *string { return &r.Host },
 		validate: func(r *row) error { return firstError(r.Validate(), checkNeeds(r.Needs), checkNote(r.Note)) },
 		key:      func(r *row) string { return r.Path + "\x00" + string(r.Match) },
+	}
+}
+
+// Guards says how guards are written. The hashes of passwords are among it.
+func Guards() Table[rules.GuardRow] {
+	type row = rules.GuardRow
+	return Table[row]{
+		name:    "guards",
+		initial: row{Path: "/", Enabled: true, Needs: 1},
+		columns: []column[row]{
+			textColumn("host", func(r *row) *string { return &r.Host }),
+			textColumn("path", func(r *row) *string { return &r.Path }),
+			textColumn("allow", func(r *row) *string { return &r.Allow }),
+			textColumn("deny", func(r *row) *string { return &r.Deny }),
+			numberColumn("rate", "a number of requests a second from 0 (no limit) to 1000000", func(r *row) *float64 { return &r.Rate }),
+			wholeColumn("burst", func(r *row) *int64 { return &r.Burst }),
+			textColumn("users", func(r *row) *string { return &r.Users }),
+			textColumn("realm", func(r *row) *string { return &r.Realm }),
+			boolColumn("enabled", func(r *row) *bool { return &r.Enabled }),
+			wholeColumn("needs", func(r *row) *int { return &r.Needs }),
+			textColumn("note", func(r *row) *string { return &r.Note }),
+		},
+		forget:   func(r *row) { r.ID, r.UpdatedAt = 0, "" },
+		host:     func(r *row) *string { return &r.Host },
+		validate: func(r *row) error { return firstError(r.Validate(), checkNeeds(r.Needs), checkNote(r.Note)) },
+		key:      func(r *row) string { return r.Path },
 	}
 }

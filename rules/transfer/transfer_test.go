@@ -225,6 +225,20 @@ func FuzzARedirectThatIsWrittenIsReadAgain(f *testing.F) {
 	})
 }
 
+func TestAGuardThatIsWrittenIsReadAgain(t *testing.T) {
+	row := Guards().initial
+	row.Host, row.Path, row.Allow, row.Deny, row.Rate, row.Burst = "*.a.test", "/x", "192.0.2.1, 10.0.0.0/8", "2001:db8::/32", 0.1, 7
+	row.Users, row.Realm, row.Note, row.Enabled = "anna:$2a$04$UuTkgh8Xo3P3R1NRhEXqAuJQCNBmRSVnUFSKBWDIBkhzJFJlAb7W2", "it's", "a, \"b\"", false
+	roundTrip(t, Guards(), CSV, row)
+	roundTrip(t, Guards(), JSON, row)
+	if _, bad := read(t, Guards(), CSV, "host,allow\na.test,10.0.0.0/33\n"); len(bad) != 1 || !strings.Contains(bad[0], `2: allow: "10.0.0.0/33" is no address`) {
+		t.Error(bad)
+	}
+	if _, bad := read(t, Guards(), CSV, "host,rate\na.test,fast\na.test,1\nA.test,2\n"); len(bad) != 2 || !strings.Contains(bad[0], "rate must be a number") || !strings.Contains(bad[1], "the same host and path as in line 3") {
+		t.Error(bad)
+	}
+}
+
 func FuzzNoFileIsTooStrange(f *testing.F) {
 	f.Add("host,percent\na.test,1\n")
 	f.Add("[{\"host\":\"a.test\"},\n{}]")

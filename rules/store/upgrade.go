@@ -1,0 +1,50 @@
+package store
+
+import (
+	"context"
+	"errors"
+)
+
+// A schema may be used by a program of the one before, which runs beside a newer one during a takeover, and again after a
+// rollback. So a step adds columns with defaults, at the end of what the journal has of a row, and tables. What the older one
+// does not know it passes over or sets aside, see docs/design.md; min_reader and min_writer in the table meta stay as they are
+// if that can be borne.
+//
+// For schema 1 it can. It names columns, so that its reads and edits go on, and leaves triggers alone that are newer. A row of
+// hosts with an asterisk is bad for it, and is set aside. It refuses to undo what the journal has with more columns than it
+// knows, and to restore a time if that would need it. Its restore leaves guards alone. A rollback in which no percent could be
+// set back to 0 would be worse than all that, so min_writer is 1 as well.
+
+// upgrade changes the tables of an older generation, in the transaction of q. Triggers are made afterwards.
+func upgrade(ctx context.Context, q queryer, generation int) error {
+	if generation < 2 {
+		return upgradeTo2(ctx, q)
+	}
+	return nil
+}
+
+// upgradeTo2 makes the table hosts anew, since SQLite cannot change a constraint. To rename a table is no way: that fails where
+// a view of an operator names it. Rows that the constraints would refuse are kept as they are: they have been set aside already.
+func upgradeTo2(ctx context.Context, q queryer) error {
+	const columns = "host, https, hsts, needs, note, updated_at"
+	const addColumn = `ALTER TABLE main.upstreams ADD COLUMN proxy_protocol TEXT NOT NULL DEFAULT 'off'
+		CONSTRAINT "proxy_protocol must be off, v1 or v2" CHECK(proxy_protocol IN ('off','v1','v2'))`
+	var err error
+	for _, statement := range []string{
+		"PRAGMA ignore_check_constraints=ON",
+		"DROP TABLE IF EXISTS temp.hosts_before",
+		"CREATE TEMP TABLE hosts_before AS SELECT rowid AS place, " + columns + " FROM main.hosts",
+		"DROP TABLE main.hosts",
+		hostsSQL,
+		"INSERT INTO main.hosts(rowid, " + columns + ") SELECT place, " + columns + " FROM temp.hosts_before",
+		"DROP TABLE temp.hosts_before",
+		addColumn,
+		guardsSQL,
+	} {
+		if err == nil {
+			_, err = q.ExecContext(ctx, statement)
+		}
+	}
+	_, last := q.ExecContext(context.WithoutCancel(ctx), "PRAGMA ignore_check_constraints=OFF")
+	return errors.Join(err, last)
+}
