@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -100,24 +99,23 @@ func change(cmd *cobra.Command, env *environment, edits []store.Edit, dryRun boo
 	})
 }
 
-// changedIDs returns the ids of the rows in a Result.
-func changedIDs(result store.Result) []string {
-	ids := make([]string, 0, len(result.Rows))
-	for _, row := range result.Rows {
-		ids = append(ids, fmt.Sprint(row["id"]))
+// changedID returns the id of the row that an edit changed.
+func changedID(result store.Result) string {
+	if len(result.Rows) == 0 {
+		return ""
 	}
-	return ids
+	return fmt.Sprint(result.Rows[0]["id"])
 }
 
-// confirm checks that the rows that were asked for are there and in force. There may be a problem with a row although
-// it was stored: another row that it depends on may have gone at the same moment.
-func confirm(table string, ids []string, found int, problems []rules.Problem) error {
+// confirm checks that the row that was asked for is there and in force. There may be a problem with a row although it was
+// stored: another row that it depends on may have gone at the same moment.
+func confirm(table, row string, found bool, problems []rules.Problem) error {
 	for _, p := range problems {
-		if p.Table == table && slices.Contains(ids, p.Row) {
+		if p.Table == table && p.Row == row {
 			return withHint(fmt.Errorf("stored, but not in force: %s", describeProblem(p)), "correct the row with 'cutover "+table+" set', or take it away with 'cutover "+table+" rm'")
 		}
 	}
-	if found < len(ids) {
+	if !found {
 		return withHint(fmt.Errorf("the row is not there any more: somebody else changed it at the same moment"), "see 'cutover "+table+" ls'")
 	}
 	return nil

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"cutover/proxy/admin"
-	"cutover/rules"
 	"cutover/rules/store"
 )
 
@@ -115,7 +114,7 @@ func (f *guardFlags) set(ctx context.Context, env *environment, s *session, row 
 	if f.dryRun {
 		return printDryRun(env, result)
 	}
-	return showGuards(ctx, env, s, result)
+	return showGuard(ctx, env, s, result)
 }
 
 // putUsers changes the users of the row as it is by those that were given.
@@ -123,13 +122,9 @@ func (f *guardFlags) putUsers(ctx context.Context, s *session, row map[string]an
 	if len(f.users)+len(f.removeUsers) == 0 {
 		return nil
 	}
-	list, err := s.Guards(ctx, "")
+	users, err := usersOf(ctx, s, row)
 	if err != nil {
 		return err
-	}
-	users := map[string]string{}
-	if i := slices.IndexFunc(list.Guards, func(g rules.GuardRow) bool { return isNamed(g, row) }); i >= 0 {
-		users = parseUsers(list.Guards[i].Users)
 	}
 	for _, name := range f.removeUsers {
 		if users[name] == "" {
@@ -148,27 +143,34 @@ func (f *guardFlags) putUsers(ctx context.Context, s *session, row map[string]an
 	return nil
 }
 
-// isNamed reports whether a guard is the one that the columns of a key name.
-func isNamed(g rules.GuardRow, row map[string]any) bool {
-	if id, ok := row["id"]; ok {
-		return id == g.ID
+// usersOf returns the users of the guard that the columns of a key name, as it is.
+func usersOf(ctx context.Context, s *session, key map[string]any) (map[string]string, error) {
+	var list admin.GuardList
+	var err error
+	if id, ok := key["id"]; ok {
+		list, err = s.Guard(ctx, fmt.Sprint(id))
+	} else {
+		list, err = s.Guards(ctx, fmt.Sprint(key["host"]))
 	}
-	host, err := admin.NormalizePattern(g.Host)
-	return err == nil && host == row["host"] && g.Path == row["path"]
+	for _, g := range list.Guards {
+		if path, ok := key["path"]; !ok || path == g.Path {
+			return parseUsers(g.Users), err
+		}
+	}
+	return map[string]string{}, err
 }
 
-func showGuards(ctx context.Context, env *environment, s *session, result store.Result) error {
-	list, err := s.Guards(ctx, "")
+func showGuard(ctx context.Context, env *environment, s *session, result store.Result) error {
+	id := changedID(result)
+	list, err := s.Guard(ctx, id)
 	if err != nil {
 		return err
 	}
-	ids := changedIDs(result)
-	rows := slices.DeleteFunc(list.Guards, func(g rules.GuardRow) bool { return !slices.Contains(ids, idText(g.ID)) })
-	if err := confirm("guards", ids, len(rows), list.Problems); err != nil {
+	if err := confirm("guards", id, len(list.Guards) > 0, list.Problems); err != nil {
 		return err
 	}
 	if env.output == "json" {
 		return printJSON(env, result)
 	}
-	return printTable(env.stdout, guardHeading(), guardLines(rows, list.Problems))
+	return printTable(env.stdout, guardHeading(), guardLines(list.Guards, list.Problems))
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -132,18 +131,17 @@ With --tls passthrough a TLS connection goes on to the upstream as it is, which 
 }
 
 func showHost(ctx context.Context, env *environment, s *session, host string, result store.Result) error {
-	list, err := s.Hosts(ctx, "")
+	list, err := s.Hosts(ctx, host)
 	if err != nil {
 		return err
 	}
-	rows := slices.DeleteFunc(list.Hosts, func(h rules.Host) bool { return h.Host != host })
-	if err := confirm("hosts", []string{host}, len(rows), list.Problems); err != nil {
+	if err := confirm("hosts", host, len(list.Hosts) > 0, list.Problems); err != nil {
 		return err
 	}
 	if env.output == "json" {
 		return printJSON(env, result)
 	}
-	return printTable(env.stdout, hostHeading(), hostLines(rows, list.Problems))
+	return printTable(env.stdout, hostHeading(), hostLines(list.Hosts, list.Problems))
 }
 
 func newHostsRemoveCommand(env *environment) *cobra.Command {

@@ -53,17 +53,17 @@ func TestARowIsPrintedByItsNameFirst(t *testing.T) {
 
 func TestWhatWasStoredButIsNotInForceIsAnError(t *testing.T) {
 	problems := []rules.Problem{{Table: "rules", Row: "7", Host: "shop.example.com", Reason: "v2 is not the name of an upstream", Serving: true}}
-	err := confirm("rules", []string{"7"}, 1, problems)
+	err := confirm("rules", "7", true, problems)
 	if err == nil || !strings.Contains(err.Error(), "its last good version still serves") {
 		t.Errorf("got %v", err)
 	}
-	if err := confirm("rules", []string{"8"}, 1, problems); err != nil {
+	if err := confirm("rules", "8", true, problems); err != nil {
 		t.Errorf("another row's problem: %v", err)
 	}
-	if err := confirm("redirects", []string{"7"}, 1, problems); err != nil {
+	if err := confirm("redirects", "7", true, problems); err != nil {
 		t.Errorf("another table's problem: %v", err)
 	}
-	if err := confirm("rules", []string{"8"}, 0, nil); err == nil {
+	if err := confirm("rules", "8", false, nil); err == nil {
 		t.Error("a row that is gone again was confirmed")
 	}
 }

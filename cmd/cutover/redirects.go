@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -121,7 +120,7 @@ func newRedirectsSetCommand(env *environment) *cobra.Command {
 				return err
 			}
 			return change(cmd, env, []store.Edit{edit}, f.dryRun, func(s *session, result store.Result) error {
-				return showRedirects(cmd.Context(), env, s, result)
+				return showRedirect(cmd.Context(), env, s, result)
 			})
 		},
 	}
@@ -161,20 +160,19 @@ func (f *redirectFlags) edit(cmd *cobra.Command, args []string) (store.Edit, err
 	return store.Edit{Table: store.TableRedirects, Row: row}, nil
 }
 
-func showRedirects(ctx context.Context, env *environment, s *session, result store.Result) error {
-	list, err := s.Redirects(ctx, "")
+func showRedirect(ctx context.Context, env *environment, s *session, result store.Result) error {
+	id := changedID(result)
+	list, err := s.Redirect(ctx, id)
 	if err != nil {
 		return err
 	}
-	ids := changedIDs(result)
-	rows := slices.DeleteFunc(list.Redirects, func(r rules.Redirect) bool { return !slices.Contains(ids, idText(r.ID)) })
-	if err := confirm("redirects", ids, len(rows), list.Problems); err != nil {
+	if err := confirm("redirects", id, len(list.Redirects) > 0, list.Problems); err != nil {
 		return err
 	}
 	if env.output == "json" {
 		return printJSON(env, result)
 	}
-	return printTable(env.stdout, redirectHeading(), redirectLines(rows, list.Problems))
+	return printTable(env.stdout, redirectHeading(), redirectLines(list.Redirects, list.Problems))
 }
 
 func newRedirectsRemoveCommand(env *environment) *cobra.Command {

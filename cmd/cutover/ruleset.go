@@ -42,7 +42,7 @@ It is in force when the command returns. A new rule begins with --percent 0: all
 				return err
 			}
 			return change(cmd, env, []store.Edit{edit}, f.dryRun, func(s *session, result store.Result) error {
-				return showRules(cmd.Context(), env, s, result)
+				return showRule(cmd.Context(), env, s, result)
 			})
 		},
 	}
@@ -96,24 +96,23 @@ func firstOf(args []string) string {
 	return args[0]
 }
 
-// showRules prints the rules that a command made true, and warns of what visitors would meet.
-func showRules(ctx context.Context, env *environment, s *session, result store.Result) error {
-	list, err := s.Rules(ctx, "")
+// showRule prints the rule that a command made true, and warns of what visitors would meet.
+func showRule(ctx context.Context, env *environment, s *session, result store.Result) error {
+	id := changedID(result)
+	list, err := s.Rule(ctx, id)
 	if err != nil {
 		return err
 	}
-	ids := changedIDs(result)
-	rows := slices.DeleteFunc(list.Rules, func(r rules.Rule) bool { return !slices.Contains(ids, idText(r.ID)) })
-	if err := confirm("rules", ids, len(rows), list.Problems); err != nil {
+	if err := confirm("rules", id, len(list.Rules) > 0, list.Problems); err != nil {
 		return err
 	}
 	if env.output == "json" {
 		return printJSON(env, result)
 	}
-	if err := printTable(env.stdout, ruleHeading(), ruleLines(rows, list.Problems)); err != nil {
+	if err := printTable(env.stdout, ruleHeading(), ruleLines(list.Rules, list.Problems)); err != nil {
 		return err
 	}
-	return warnOfUpstreams(ctx, env, s, rows)
+	return warnOfUpstreams(ctx, env, s, list.Rules)
 }
 
 // warnOfUpstreams tells which upstream of a rule cannot answer.

@@ -213,7 +213,7 @@ func showUpstream(ctx context.Context, env *environment, s *session, w upstreamW
 		return err
 	}
 	now := findUpstream(list, w.name)
-	if err := confirm("upstreams", []string{w.name}, 1, list.Problems); err != nil {
+	if err := confirm("upstreams", w.name, true, list.Problems); err != nil {
 		return err
 	}
 	if !w.isTrue(now) {

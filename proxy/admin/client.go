@@ -58,6 +58,16 @@ func (c *Client) Rules(ctx context.Context, host string) (RuleList, error) {
 	return get[RuleList](ctx, c, "/v1/rules", host)
 }
 
+// Rule lists the rule of an id: one, or none if it is gone.
+func (c *Client) Rule(ctx context.Context, id string) (RuleList, error) {
+	return call[RuleList](ctx, c, http.MethodGet, "/v1/rules?id="+url.QueryEscape(id), nil)
+}
+
+// Redirect lists the redirect of an id: one, or none if it is gone.
+func (c *Client) Redirect(ctx context.Context, id string) (RedirectList, error) {
+	return call[RedirectList](ctx, c, http.MethodGet, "/v1/redirects?id="+url.QueryEscape(id), nil)
+}
+
 // Redirects lists the redirects of host, or all if host is "".
 func (c *Client) Redirects(ctx context.Context, host string) (RedirectList, error) {
 	return get[RedirectList](ctx, c, "/v1/redirects", host)
@@ -76,6 +86,11 @@ func (c *Client) Hosts(ctx context.Context, host string) (HostList, error) {
 // Guards lists the guards of host, or all if host is "".
 func (c *Client) Guards(ctx context.Context, host string) (GuardList, error) {
 	return get[GuardList](ctx, c, "/v1/guards", host)
+}
+
+// Guard lists the guard of an id: one, or none if it is gone.
+func (c *Client) Guard(ctx context.Context, id string) (GuardList, error) {
+	return call[GuardList](ctx, c, http.MethodGet, "/v1/guards?id="+url.QueryEscape(id), nil)
 }
 
 // Edit makes all the edits or none. When it returns, they are on disk and in force.

@@ -1,8 +1,10 @@
 package admin
 
 import (
+	"context"
 	"net/http"
 	"slices"
+	"strconv"
 
 	"cutover/rules"
 )
@@ -11,11 +13,7 @@ import (
 const maxRows = 10_000
 
 func (s *Server) listRules(w http.ResponseWriter, r *http.Request) error {
-	host, err := hostFilter(r)
-	if err != nil {
-		return err
-	}
-	rows, more, err := s.Store.Rules(r.Context(), host, maxRows)
+	rows, more, host, err := listed(r, s.Store.Rule, s.Store.Rules)
 	if err != nil {
 		return err
 	}
@@ -27,16 +25,33 @@ func (s *Server) listRules(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) listRedirects(w http.ResponseWriter, r *http.Request) error {
-	host, err := hostFilter(r)
-	if err != nil {
-		return err
-	}
-	rows, more, err := s.Store.Redirects(r.Context(), host, maxRows)
+	rows, more, host, err := listed(r, s.Store.Redirect, s.Store.Redirects)
 	if err != nil {
 		return err
 	}
 	writeJSON(w, http.StatusOK, RedirectList{Redirects: rows, More: more, Problems: problemsOf(s.Store.Snapshot().Problems, host, "redirects")})
 	return nil
+}
+
+// listed returns the row of ?id=, or those of ?host=, or all.
+func listed[Row any](r *http.Request, one func(context.Context, int64) (*Row, error), some func(context.Context, string, int) ([]Row, bool, error)) (rows []Row, more bool, host string, err error) {
+	if text := r.URL.Query().Get("id"); text != "" {
+		id, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return nil, false, "", refuse(http.StatusBadRequest, "give the number that a list shows", "id %q is not a whole number", text)
+		}
+		rows = []Row{}
+		row, err := one(r.Context(), id)
+		if row != nil {
+			rows = append(rows, *row)
+		}
+		return rows, false, "", err
+	}
+	if host, err = hostFilter(r); err != nil {
+		return nil, false, "", err
+	}
+	rows, more, err = some(r.Context(), host, maxRows)
+	return rows, more, host, err
 }
 
 func (s *Server) listUpstreams(w http.ResponseWriter, r *http.Request) error {
@@ -67,11 +82,7 @@ func (s *Server) listHosts(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) listGuards(w http.ResponseWriter, r *http.Request) error {
-	host, err := hostFilter(r)
-	if err != nil {
-		return err
-	}
-	rows, more, err := s.Store.Guards(r.Context(), host, maxRows)
+	rows, more, host, err := listed(r, s.Store.Guard, s.Store.Guards)
 	if err != nil {
 		return err
 	}

@@ -52,14 +52,18 @@ func (s *Store) Hosts(ctx context.Context, host string, limit int) (list []rules
 func (s *Store) Guards(ctx context.Context, host string, limit int) (list []rules.GuardRow, more bool, err error) {
 	where, args := ofHost(host, limit)
 	err = s.readAside(ctx, func(q queryer) error {
-		return each(ctx, q, "SELECT "+guardColumns+" FROM guards WHERE "+where, func(rows *sql.Rows) error {
-			row, err := scanGuard(rows)
-			list = append(list, row)
-			return err
-		}, args...)
+		return eachGuard(ctx, q, where, func(g *rules.GuardRow) { list = append(list, *g) }, args...)
 	})
 	list, more = cut(list, limit)
 	return list, more, plainError(err)
+}
+
+// Guard returns a row of guards by its id; nil if it is gone.
+func (s *Store) Guard(ctx context.Context, id int64) (row *rules.GuardRow, err error) {
+	err = s.readAside(ctx, func(q queryer) error {
+		return eachGuard(ctx, q, "id=?", func(g *rules.GuardRow) { row = g }, id)
+	})
+	return row, plainError(err)
 }
 
 // Upstreams returns all rows of upstreams with their targets, by name.

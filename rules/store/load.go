@@ -127,11 +127,7 @@ func loadUpstreams(ctx context.Context, q queryer, columns string) ([]rules.Upst
 
 // loadGuards returns every guard.
 func loadGuards(ctx context.Context, q queryer) (list []rules.GuardRow, err error) {
-	err = each(ctx, q, "SELECT "+guardColumns+" FROM guards ORDER BY id", func(rows *sql.Rows) error {
-		row, err := scanGuard(rows)
-		list = append(list, row)
-		return err
-	})
+	err = eachGuard(ctx, q, "1 ORDER BY id", func(g *rules.GuardRow) { list = append(list, *g) })
 	return list, err
 }
 

@@ -31,6 +31,17 @@ func eachRedirect(ctx context.Context, q queryer, where string, use func(*rules.
 	}, args...)
 }
 
+// eachGuard calls use for every row of guards that a condition in SQL holds for.
+func eachGuard(ctx context.Context, q queryer, where string, use func(*rules.GuardRow), args ...any) error {
+	return each(ctx, q, "SELECT "+guardColumns+" FROM guards WHERE "+where, func(rows *sql.Rows) error {
+		row, err := scanGuard(rows)
+		if err == nil {
+			use(&row)
+		}
+		return err
+	}, args...)
+}
+
 // eachID calls read with conditions in SQL that together name all ids, some hundred at a time.
 func eachID(ids []int64, read func(where string) error) error {
 	const most = 500
