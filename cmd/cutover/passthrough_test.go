@@ -205,6 +205,40 @@ func TestAHostThatIsPassedOnGoesWhereTheRulesSendItsVisitor(t *testing.T) {
 	}
 }
 
+func TestAHostOfPassthroughIsItsUpstreamsThoughAllOthersAreServedHere(t *testing.T) {
+	second := first(t)
+	e := startEdge(t, func(*Config) {})
+	e.apply(t,
+		store.Edit{Table: store.TableUpstreams, Row: map[string]any{"name": "v2", "proxy_protocol": "off"}},
+		store.Edit{Table: store.TableTargets, Row: map[string]any{"upstream": "v2", "url": "https://" + second}},
+		store.Edit{Table: store.TableRules, Row: map[string]any{"host": "raw.test", "percent": 100}},
+		store.Edit{Table: store.TableHosts, Row: map[string]any{"host": "raw.test", "tls": "passthrough"}},
+	)
+	c, err := e.shake(t, "raw.test", "acme-tls/1", "") // v2's own client may ask
+	if err != nil || !echoes(c) {
+		t.Errorf("v2 is not reached: %v", err)
+	}
+	if name := c.ConnectionState().PeerCertificates[0].DNSNames[0]; name != "example.com" {
+		t.Errorf("the certificate is of %s", name)
+	}
+	if _, err := e.shake(t, "shop.test", "http/1.1", ""); err != nil {
+		t.Errorf("a host that ends here: %v", err)
+	}
+	e.apply(t, store.Edit{Table: store.TableTargets, Row: map[string]any{"upstream": "v2", "url": "https://" + second, "state": "maint"}})
+	if _, err := e.shake(t, "raw.test", "http/1.1", ""); err == nil {
+		t.Error("without a target, a certificate of ours takes its place")
+	}
+	e.apply(t,
+		store.Edit{Table: store.TableUpstreams, Row: map[string]any{"name": "v2", "proxy_protocol": "v2"}},
+		store.Edit{Table: store.TableTargets, Row: map[string]any{"upstream": "v2", "url": "https://" + second, "state": "ready"}})
+	if to := e.targetFor("raw.test", netip.MustParseAddr("203.0.113.7")); to.ProxyHeader != tlsbridge.ProxyHeaderV2 {
+		t.Errorf("it goes to %+v", to)
+	}
+	if err := e.end(t); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAnHTTPSAddressHasAPort(t *testing.T) {
 	for target, want := range map[string]string{
 		"https://10.0.0.5": "10.0.0.5:443", "https://10.0.0.5:8443": "10.0.0.5:8443", "https://[::1]": "[::1]:443", "https://[::1]:1": "[::1]:1", "http://10.0.0.5": "",

