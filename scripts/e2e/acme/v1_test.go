@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -39,7 +38,7 @@ func playV1() int {
 	}
 	go func() { _ = http.Serve(web, issuer.HTTPChallengeHandler(http.NotFoundHandler())) }() //nolint:gosec // it ends with the test
 	go answerHandshakes(secure, config)
-	fmt.Println(web.Addr(), secure.Addr())
+	_, _ = fmt.Fprintln(os.Stdout, web.Addr(), secure.Addr())
 	if _, err := bufio.NewReader(os.Stdin).ReadString('\n'); err != nil {
 		return say(err)
 	}
@@ -48,12 +47,12 @@ func playV1() int {
 	if err := config.ObtainCertSync(ctx, os.Getenv("V1_NAME")); err != nil {
 		return say(err)
 	}
-	fmt.Println("obtained")
+	_, _ = fmt.Fprintln(os.Stdout, "obtained")
 	return 0
 }
 
 func say(err error) int {
-	fmt.Println("failed:", strings.ReplaceAll(err.Error(), "\n", " "))
+	_, _ = fmt.Fprintln(os.Stdout, "failed:", strings.ReplaceAll(err.Error(), "\n", " "))
 	return 1
 }
 
@@ -136,17 +135,4 @@ func startV1(t *testing.T, ca *pebble.Server, name, challenge string) v1 {
 		t.Fatal(err)
 	}
 	return v
-}
-
-func port(t *testing.T, address string) int {
-	t.Helper()
-	_, text, err := net.SplitHostPort(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
 }
