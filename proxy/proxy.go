@@ -95,10 +95,15 @@ func (h *Handler) serve(e *exchange) *problem {
 		return p
 	}
 	view := h.Views.Load()
+	question := h.question(e.in, e.host, e.client)
+	var challenge bool
+	if e.decision, challenge = view.MatchChallenge(question); challenge {
+		return h.forward(e, view) // whatever guards and redirects say
+	}
 	if p := h.admit(e, view); p != nil {
 		return p
 	}
-	e.decision = view.Match(h.question(e.in, e.host, e.client))
+	e.decision = view.Match(question)
 	if h.redirectToHTTPS(e, view) {
 		return nil
 	}
@@ -122,7 +127,15 @@ func (h *Handler) serve(e *exchange) *problem {
 // Decide says what a request would meet, as ServeHTTP does. It changes nothing and does not keep r.
 func (h *Handler) Decide(r *http.Request) rules.Decision {
 	host, _ := rules.NormalizeHost(r.Host) // "" where it is none: then no row matches
-	return h.Views.Load().Match(h.question(r, host, h.clientOf(r)))
+	return decide(h.Views.Load(), h.question(r, host, h.clientOf(r)))
+}
+
+// decide asks the rules. What a CA asks an ACME client of v1 is above them.
+func decide(view *rules.View, r *rules.Request) rules.Decision {
+	if decision, ok := view.MatchChallenge(r); ok {
+		return decision
+	}
+	return view.Match(r)
 }
 
 // question is what the rules are asked about a request.

@@ -68,8 +68,9 @@ type Reason string
 
 // The values of Reason.
 const (
-	ReasonRule     Reason = "rule"     // a rule of 0 or 100 percent
-	ReasonSplit    Reason = "split"    // a rule between, and the visitor's bucket
-	ReasonRedirect Reason = "redirect" // a redirect or a 410
-	ReasonDefault  Reason = "default"  // nothing matched
+	ReasonRule      Reason = "rule"      // a rule of 0 or 100 percent
+	ReasonSplit     Reason = "split"     // a rule between, and the visitor's bucket
+	ReasonRedirect  Reason = "redirect"  // a redirect or a 410
+	ReasonDefault   Reason = "default"   // nothing matched
+	ReasonChallenge Reason = "challenge" // a CA asks for a token that is not ours
 )

@@ -79,8 +79,8 @@ func (v *View) Allows(host string) bool {
 	return p.certificate == certificateAny
 }
 
-// Knows reports whether an enabled rule, a redirect or a row of hosts names a host, in normal form, exactly.
-func (v *View) Knows(host string) bool { return v != nil && v.lookup(host, "") != "" }
+// Names reports whether an enabled rule, a redirect or a row of hosts names a host, in normal form, exactly.
+func (v *View) Names(host string) bool { return v != nil && v.lookup(host, "") != "" }
 
 // Hosts yields every name that is known exactly and that Allows, in no order. Names that only a wildcard allows are known
 // to nobody before they are asked for.

@@ -31,6 +31,9 @@ func TestTheMostSpecificRowOfHostsHolds(t *testing.T) {
 		if got, ok := view.Host(name); !ok || got != want {
 			t.Errorf("%s has %+v, %v", name, got, ok)
 		}
+		if got, want := view.Names(name), name == "a.b.test"; got != want {
+			t.Errorf("whether a row names %s exactly: %v", name, got)
+		}
 		if d := view.Match(ask(name, "/")); d.HSTS != want.HSTS || d.HTTPS != want.HTTPS {
 			t.Errorf("a request for %s has %v and %v", name, d.HTTPS, d.HSTS)
 		}

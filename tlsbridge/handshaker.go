@@ -5,11 +5,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
-	"maps"
 	"net"
-	"slices"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -27,10 +24,14 @@ type Handshaker struct {
 	HandshakeTimeout time.Duration       // for the rest; 0 means 10 s
 	IssueTimeout     time.Duration       // for the rest while a certificate is being issued; 0 means 60 s
 	Log              *slog.Logger        // nil discards
-	OnResult         func(result string) // is told "ok", "timeout", "refused" or "failed"; may be nil
+	OnResult         func(result string) // is told "ok", "passed", "timeout", "refused" or "failed"; may be nil
 
-	mu   sync.Mutex
-	open map[chan struct{}]struct{} // of each handshake under way: it is closed at the end
+	// Route is asked of each ClientHello; nil means that all TLS is ended here. Where it says so, the client gets no answer:
+	// Pass takes the connection over. It should return soon, and is required with Route.
+	Route Route
+	Pass  func(s Stream)
+
+	underway
 }
 
 func orDefault(d, initial time.Duration) time.Duration {
@@ -41,48 +42,7 @@ func orDefault(d, initial time.Duration) time.Duration {
 }
 
 // Handle takes a connection over and returns at once.
-func (h *Handshaker) Handle(c net.Conn) {
-	done := make(chan struct{})
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.open == nil {
-		h.open = map[chan struct{}]struct{}{}
-	}
-	h.open[done] = struct{}{}
-	go func() {
-		defer h.ended(done)
-		h.handshake(c)
-	}()
-}
-
-func (h *Handshaker) ended(done chan struct{}) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.open, done)
-	close(done)
-}
-
-// Pending counts the handshakes under way.
-func (h *Handshaker) Pending() int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return len(h.open)
-}
-
-// Wait waits for the handshakes under way, until ctx ends. Others may begin meanwhile, and are not waited for.
-func (h *Handshaker) Wait(ctx context.Context) error {
-	h.mu.Lock()
-	open := slices.Collect(maps.Keys(h.open))
-	h.mu.Unlock()
-	for _, done := range open {
-		select {
-		case <-done:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return nil
-}
+func (h *Handshaker) Handle(c net.Conn) { h.begin(func() { h.handshake(c) }) }
 
 // noCertificate is what crypto/tls says, in a text alone, where GetCertificate returns nothing; the client gets the
 // alert unrecognized_name (RFC 6066 §3).
@@ -94,6 +54,7 @@ type patienceKey struct{}
 type patience struct {
 	conn             net.Conn
 	handshake, issue time.Duration
+	opening          *opening // nil without a Route
 }
 
 func (p *patience) extend(d time.Duration) {
@@ -101,11 +62,16 @@ func (p *patience) extend(d time.Duration) {
 }
 
 // HelloArrived is a GetConfigForClient: it tells the Handshaker that the ClientHello is there, also where a session is
-// resumed and no certificate is asked for.
+// resumed and no certificate is asked for. It ends the handshake where the connection goes to somebody else.
 func HelloArrived(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-	if p, ok := hello.Context().Value(patienceKey{}).(*patience); ok {
-		p.extend(p.handshake)
+	p, ok := hello.Context().Value(patienceKey{}).(*patience)
+	if !ok {
+		return nil, nil
 	}
+	if p.opening != nil && p.opening.decide(hello) {
+		return nil, errPassedOn
+	}
+	p.extend(p.handshake)
 	return nil, nil
 }
 
@@ -119,36 +85,57 @@ func issuing(ctx context.Context) {
 func (h *Handshaker) handshake(c net.Conn) {
 	p := &patience{conn: c, handshake: orDefault(h.HandshakeTimeout, 10*time.Second), issue: orDefault(h.IssueTimeout, 60*time.Second)}
 	p.extend(orDefault(h.HelloTimeout, 5*time.Second))
-	secure := tls.Server(c, h.Config)
+	if h.Route != nil {
+		p.opening = newOpening(c, h.Route)
+	}
+	secure := tls.Server(p.client(), h.Config)
 	err := secure.HandshakeContext(context.WithValue(context.Background(), patienceKey{}, p))
-	if err == nil {
+	passed := errors.Is(err, errPassedOn)
+	if err == nil || passed {
 		err = c.SetDeadline(time.Time{})
 	}
 	if err != nil {
-		h.report(c, err)
+		h.report(c, resultOf(err), err)
 		_ = c.Close()
 		return
 	}
+	if passed {
+		h.report(c, "passed", nil)
+		h.Pass(p.opening.stream)
+		return
+	}
+	h.deliver(c, secure)
+}
+
+// client returns the connection that crypto/tls is to read from.
+func (p *patience) client() net.Conn {
+	if p.opening != nil {
+		return p.opening
+	}
+	return p.conn
+}
+
+func (h *Handshaker) deliver(c net.Conn, secure *tls.Conn) {
 	sink := h.Sinks[secure.ConnectionState().NegotiatedProtocol]
 	if sink == nil {
 		_ = secure.Close() // such as acme-tls/1: the handshake was all there is to it (RFC 8737 §3)
 		return
 	}
-	h.report(c, nil)
+	h.report(c, "ok", nil)
 	sink.ServeConn(secure)
 }
 
-func (h *Handshaker) report(c net.Conn, err error) {
-	result := "ok"
+func resultOf(err error) string {
 	switch {
-	case err == nil:
 	case isTimeout(err):
-		result = "timeout"
+		return "timeout"
 	case errors.Is(err, errBusy), strings.Contains(err.Error(), noCertificate):
-		result = "refused"
-	default:
-		result = "failed"
+		return "refused"
 	}
+	return "failed"
+}
+
+func (h *Handshaker) report(c net.Conn, result string, err error) {
 	if h.OnResult != nil {
 		h.OnResult(result)
 	}

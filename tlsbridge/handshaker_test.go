@@ -11,7 +11,7 @@ import (
 )
 
 // testConfig serves one certificate of a local CA for every name.
-func testConfig(t *testing.T) *tls.Config {
+func testConfig(t testing.TB) *tls.Config {
 	t.Helper()
 	c, err := NewCertificates(CertificateOptions{Dir: t.TempDir(), Issuer: IssuerLocal, Allowed: func(name string) bool { return name == "a.test" }})
 	if err != nil {

@@ -37,6 +37,8 @@ type Config struct {
 	HistoryChanges int
 	HistoryDays    int
 	ACME           ACMEConfig
+	V1TLS          string
+	ProxyProtocol  ProxyProtocolConfig
 
 	values []configValue // what 'cutover config' prints
 }
@@ -62,6 +64,17 @@ type DNSConfig struct {
 	Algorithm string
 	Secret    string // a file
 }
+
+// ProxyProtocolConfig says which load balancers tell whose connections they bring.
+type ProxyProtocolConfig struct {
+	Trusted       []netip.Prefix
+	WithoutHeader string // withoutHeaderRefuse or withoutHeaderAccept
+}
+
+const (
+	withoutHeaderRefuse = "refuse"
+	withoutHeaderAccept = "accept"
+)
 
 // configValue is a setting's value and where it came from.
 type configValue struct {

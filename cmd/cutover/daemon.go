@@ -32,6 +32,8 @@ type daemon struct {
 	observed     *observed.DB
 	certificates *tlsbridge.Certificates
 	handshaker   *tlsbridge.Handshaker // nil without an https socket
+	raw          *tlsbridge.Passthrough
+	balancers    *tlsbridge.ProxyProtocol // nil if none is trusted
 	upstreams    *upstream.Set
 	handler      *proxy.Handler
 	access       *proxy.AccessLog
@@ -56,6 +58,7 @@ func openDaemon(ctx context.Context, c Config, follow bool, sockets systemd.Sock
 			return nil, errors.Join(err, d.close())
 		}
 	}
+	d.openPassthrough()
 	d.openAcceptors()
 	d.addGauges()
 	return d, nil
@@ -107,10 +110,37 @@ func (d *daemon) components() map[string]func(context.Context) error {
 	}
 }
 
-// handshakes counts the connections that are on their way to the frontend.
-func (d *daemon) handshakes() int {
-	if d.handshaker == nil {
-		return 0
+// handshakes counts the connections that are on their way to the frontend. They go from one stage to the next, and are
+// counted in that order, so that none is missed.
+func (d *daemon) handshakes() (sum int) {
+	for _, s := range d.stages() {
+		sum += s.Pending()
 	}
-	return d.handshaker.Pending()
+	return sum
+}
+
+// stage is what a connection goes through before the frontend gets it.
+type stage interface {
+	Pending() int
+	Wait(ctx context.Context) error
+}
+
+func (d *daemon) stages() (list []stage) {
+	if d.balancers != nil {
+		list = append(list, d.balancers)
+	}
+	if d.handshaker != nil {
+		list = append(list, d.handshaker)
+	}
+	return list
+}
+
+// awaitHandshakes waits for connections on their way to the frontend, until ctx ends.
+func (d *daemon) awaitHandshakes(ctx context.Context) error {
+	for _, s := range d.stages() {
+		if err := s.Wait(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -42,7 +42,10 @@ func settings() []setting {
 		{key: "log_level", initial: "info", doc: "debug, info, warn or error", set: text(func(c *Config) *string { return &c.LogLevel }, oneOf("debug", "info", "warn", "error"))},
 		{key: "access_log", initial: "on", doc: "a line for each request: on or off", set: text(func(c *Config) *string { return &c.AccessLog }, oneOf("on", "off"))},
 		{key: "access_sample", initial: "1", doc: "share of requests that get a line, above 0 and up to 1; failed ones always do", set: setSample},
-		{key: "trusted_proxies", initial: "", doc: "addresses or ranges whose X-Forwarded-* headers are believed, separated by commas", set: setTrusted},
+		{key: "trusted_proxies", initial: "", doc: "addresses or ranges whose X-Forwarded-* headers are believed, separated by commas", set: setPrefixes(func(c *Config) *[]netip.Prefix { return &c.TrustedProxies })},
+		{key: "proxy_protocol.trusted", initial: "", doc: "addresses or ranges of load balancers that begin each connection with a PROXY protocol header, separated by commas", set: setPrefixes(func(c *Config) *[]netip.Prefix { return &c.ProxyProtocol.Trusted })},
+		{key: "proxy_protocol.without_header", initial: withoutHeaderRefuse, doc: "what becomes of a connection of theirs that has none: refuse, or accept, with the balancer as its client", set: text(func(c *Config) *string { return &c.ProxyProtocol.WithoutHeader }, oneOf(withoutHeaderRefuse, withoutHeaderAccept))},
+		{key: "v1_tls", initial: "", doc: "host:port where v1 ends TLS, for its own ACME client, if the upstream v1 has no https target", set: text(func(c *Config) *string { return &c.V1TLS }, hostAndPort)},
 		{key: "error_pages", initial: "", doc: "folder with pages of your own: 502.html, 503.html, …", set: text(func(c *Config) *string { return &c.ErrorPages }, absoluteOrEmpty)},
 		{key: "upstream_ca", initial: "", doc: "PEM file of further roots that https targets may be signed by", set: text(func(c *Config) *string { return &c.UpstreamCA }, absoluteOrEmpty)},
 		{key: "admin_keys", initial: "/etc/cutover/admin.keys", doc: "file of API keys for the optional TCP admin socket", set: text(func(c *Config) *string { return &c.AdminKeys }, absolute)},
@@ -167,14 +170,28 @@ func setSample(c *Config, value string) error {
 	return nil
 }
 
-func setTrusted(c *Config, value string) error {
-	c.TrustedProxies = nil
-	for _, part := range strings.FieldsFunc(value, func(r rune) bool { return r == ',' || r == ' ' }) {
-		prefix, err := parsePrefix(part)
-		if err != nil {
-			return err
+func setPrefixes(field func(*Config) *[]netip.Prefix) func(*Config, string) error {
+	return func(c *Config, value string) error {
+		var list []netip.Prefix
+		for _, part := range strings.FieldsFunc(value, func(r rune) bool { return r == ',' || r == ' ' }) {
+			prefix, err := parsePrefix(part)
+			if err != nil {
+				return err
+			}
+			list = append(list, prefix)
 		}
-		c.TrustedProxies = append(c.TrustedProxies, prefix)
+		*field(c) = list
+		return nil
+	}
+}
+
+func hostAndPort(value string) error {
+	if value == "" {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(value)
+	if number, failed := strconv.ParseUint(port, 10, 16); err != nil || failed != nil || number == 0 || host == "" {
+		return fmt.Errorf("%q must be a host and a port, such as 10.0.0.5:443", value)
 	}
 	return nil
 }

@@ -25,7 +25,7 @@ func (d *daemon) openCertificates(context.Context) error {
 		Email:     d.config.ACME.Email,
 		Issuer:    d.config.ACME.Issuer,
 		Allowed:   func(name string) bool { return d.store.Load().Allows(name) },
-		Any:       func(name string) bool { return !d.store.Load().Knows(name) },
+		Any:       func(name string) bool { return !d.store.Load().Names(name) },
 		Attempts:  attempts{d.observed},
 		Budget:    budgets{d.observed},
 		Queue:     d.observed,
@@ -160,7 +160,8 @@ func (d *daemon) openAcceptors() {
 	d.handshaker = &tlsbridge.Handshaker{
 		Config: d.certificates.TLSConfig(),
 		Sinks:  map[string]tlsbridge.Sink{"": http1, "http/1.1": http1, "h2": http2},
-		Log:    d.log, OnResult: d.countHandshake,
+		Route:  d.route, Pass: d.passOn,
+		Log: d.log, OnResult: d.countHandshake,
 	}
 	for _, listener := range d.sockets[systemd.HTTPS] {
 		d.addAcceptor(listener, d.handshaker.Handle)
@@ -168,7 +169,7 @@ func (d *daemon) openAcceptors() {
 }
 
 func (d *daemon) addAcceptor(listener net.Listener, handle func(net.Conn)) {
-	d.acceptors = append(d.acceptors, &tlsbridge.Acceptor{Listener: listener, Handle: handle, Log: d.log, OnError: d.countAcceptError})
+	d.acceptors = append(d.acceptors, &tlsbridge.Acceptor{Listener: listener, Handle: d.behindProxies(handle), Log: d.log, OnError: d.countAcceptError})
 }
 
 // attempts lets the certificates keep their back-off in observed.db.

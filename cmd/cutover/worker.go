@@ -354,9 +354,9 @@ func (w *worker) drain(ctx context.Context, front *frontend.Server, grace fronte
 	if err := front.Drain(ctx, grace); err != nil {
 		w.log.Warn("connections were cut at the drain deadline", slog.Any("error", err))
 	}
-	if w.handshaker != nil && w.front.Load() == front { // else they are another's
-		if err := w.handshaker.Wait(ctx); err != nil {
-			w.log.Warn("handshakes were cut at the drain deadline", slog.Int("pending", w.handshaker.Pending()))
+	if w.front.Load() == front { // else they are another's
+		if err := w.awaitHandshakes(ctx); err != nil {
+			w.log.Warn("handshakes were cut at the drain deadline", slog.Int("pending", w.handshakes()))
 		}
 	}
 }

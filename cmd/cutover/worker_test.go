@@ -46,20 +46,33 @@ type atWork struct {
 
 func startWorker(t *testing.T, c Config, successor *takeover.Successor) *atWork {
 	t.Helper()
+	return startWorkerOn(t, c, systemd.Sockets{systemd.HTTP: {listenHere(t)}}, successor, func(d *daemon) {
+		d.handshaker = &tlsbridge.Handshaker{Config: &tls.Config{GetConfigForClient: tlsbridge.HelloArrived}} // before anybody asks for it
+	})
+}
+
+func listenHere(t *testing.T) net.Listener {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = listener.Close() })
+	return listener
+}
+
+// startWorkerOn runs a worker on sockets of the test's; change may change it before it does.
+func startWorkerOn(t *testing.T, c Config, sockets systemd.Sockets, successor *takeover.Successor, change func(*daemon)) *atWork {
+	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	notifier := systemd.NewNotifier(func(string) string { return "" }, nil)
-	d, err := openDaemon(ctx, c, successor != nil, systemd.Sockets{systemd.HTTP: {listener}}, notifier, slog.New(slog.DiscardHandler), io.Discard)
+	d, err := openDaemon(ctx, c, successor != nil, sockets, notifier, slog.New(slog.DiscardHandler), io.Discard)
 	if err != nil {
 		stop()
 		t.Fatal(err)
 	}
-	d.handshaker = &tlsbridge.Handshaker{Config: &tls.Config{GetConfigForClient: tlsbridge.HelloArrived}} // before anybody asks for it
-	w := &atWork{newWorker(d), "http://" + listener.Addr().String() + "/", stop, make(chan error, 1)}
+	change(d)
+	w := &atWork{newWorker(d), "http://" + sockets[systemd.HTTP][0].Addr().String() + "/", stop, make(chan error, 1)}
 	go func() { w.ended <- w.run(ctx, successor) }()
 	t.Cleanup(stop)
 	return w

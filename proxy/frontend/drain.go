@@ -40,7 +40,7 @@ func (s *Server) Drain(ctx context.Context, grace Grace) error {
 		}
 		looked := time.Now()
 		d.step(looked)
-		if s.empty() && s.arriving() == 0 {
+		if s.empty() && s.arriving() == 0 && s.empty() { // again: what was arriving is open before it arrives no more
 			d.report()
 			return s.shutdown(ctx)
 		}

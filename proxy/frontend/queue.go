@@ -19,15 +19,22 @@ func newQueue() *queue {
 // deliver waits until Accept has taken the connection; it reports false, and the connection stays the caller's, if the
 // queue has ended.
 func (q *queue) deliver(c net.Conn) bool {
-	select {
-	case <-q.ended: // even if an Accept is still there: who ended the queue has seen to the connections there were
+	if q.hasEnded() { // even if an Accept is still there: who ended the queue has seen to the connections there were
 		return false
-	default:
 	}
 	select {
 	case q.conns <- c:
 		return true
 	case <-q.ended:
+		return false
+	}
+}
+
+func (q *queue) hasEnded() bool {
+	select {
+	case <-q.ended:
+		return true
+	default:
 		return false
 	}
 }

@@ -44,6 +44,6 @@ func (t *Totals) add(name string, labels map[string]string, n float64) {
 	case name == "cutover_requests_total":
 		t.Requests.add(labels["code"] != "5xx", n)
 	case name == "cutover_events_total" && labels["kind"] == "handshake":
-		t.Handshakes.add(labels["outcome"] == "ok", n)
+		t.Handshakes.add(labels["outcome"] == "ok" || labels["outcome"] == "passed", n) // the latter are ended elsewhere
 	}
 }

@@ -25,6 +25,11 @@ import (
 type edge struct {
 	certificates *tlsbridge.Certificates
 	web, secure  net.Listener
+	address      string // where visitors find it
+	handler      http.Handler
+	route        tlsbridge.Route
+	raw          tlsbridge.Passthrough
+	balancers    *tlsbridge.ProxyProtocol // nil for none
 	stop         func()
 
 	mu      sync.Mutex
@@ -75,7 +80,15 @@ func startPebble(t *testing.T, s sockets, change func(*pebble.Options)) *pebble.
 // startEdge runs tlsbridge on the sockets with its state in dir. It ends with the test, or by stop.
 func startEdge(t *testing.T, s sockets, ca *pebble.Server, dir string, change func(*tlsbridge.CertificateOptions)) *edge {
 	t.Helper()
-	e := &edge{web: s.web, secure: s.secure, allowed: []string{"shop.test", "other.test"}}
+	e := newEdge(t, s, ca, dir, change)
+	e.run(t)
+	return e
+}
+
+func newEdge(t *testing.T, s sockets, ca *pebble.Server, dir string, change func(*tlsbridge.CertificateOptions)) *edge {
+	t.Helper()
+	e := &edge{web: s.web, secure: s.secure, address: s.secure.Addr().String(), allowed: []string{"shop.test", "other.test"}}
+	e.handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello\n") })
 	o := tlsbridge.CertificateOptions{
 		Dir: dir, Directory: ca.Directory(), Root: ca.Roots(), HTTPPort: portOf(s.web), TLSPort: portOf(s.secure), ListenHost: "127.0.0.1",
 		Allowed: e.allows,
@@ -90,7 +103,6 @@ func startEdge(t *testing.T, s sockets, ca *pebble.Server, dir string, change fu
 	if e.certificates, err = tlsbridge.NewCertificates(o); err != nil {
 		t.Fatal(err)
 	}
-	e.run(t)
 	return e
 }
 
@@ -111,11 +123,19 @@ func (e *edge) run(t *testing.T) {
 
 // runUntil serves on the sockets until ctx ends.
 func (e *edge) runUntil(ctx context.Context) error {
-	hello := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello\n") })
-	plain := &connServer{handler: e.certificates.HTTPChallenge(hello)}
-	handshaker := &tlsbridge.Handshaker{Config: e.certificates.TLSConfig(), Sinks: map[string]tlsbridge.Sink{"": plain, "http/1.1": plain}}
-	web := &tlsbridge.Acceptor{Listener: e.web, Handle: plain.ServeConn}
-	secure := &tlsbridge.Acceptor{Listener: e.secure, Handle: handshaker.Handle}
+	var passed sync.WaitGroup
+	defer passed.Wait()
+	plain := &connServer{handler: e.certificates.HTTPChallenge(e.handler)}
+	handshaker := &tlsbridge.Handshaker{
+		Config: e.certificates.TLSConfig(), Sinks: map[string]tlsbridge.Sink{"": plain, "http/1.1": plain},
+		Route: e.route, Pass: func(s tlsbridge.Stream) { passed.Go(func() { e.raw.Carry(s) }) },
+	}
+	before := func(handle func(net.Conn)) func(net.Conn) { return handle }
+	if e.balancers != nil {
+		before = e.balancers.Before
+	}
+	web := &tlsbridge.Acceptor{Listener: e.web, Handle: before(plain.ServeConn)}
+	secure := &tlsbridge.Acceptor{Listener: e.secure, Handle: before(handshaker.Handle)}
 	e.certificates.Warm(ctx)
 	group, running := errgroup.WithContext(ctx)
 	for _, run := range []func(context.Context) error{web.Run, secure.Run, e.certificates.Run} {
@@ -158,7 +178,7 @@ func (e *edge) shake(name string, change func(*tls.Config)) (tls.ConnectionState
 	dialer := tls.Dialer{NetDialer: &net.Dialer{Timeout: 5 * time.Second}, Config: config}
 	ctx, cancel := context.WithTimeout(context.Background(), 70*time.Second)
 	defer cancel()
-	c, err := dialer.DialContext(ctx, "tcp", e.secure.Addr().String())
+	c, err := dialer.DialContext(ctx, "tcp", e.address)
 	if err != nil {
 		return tls.ConnectionState{}, err
 	}

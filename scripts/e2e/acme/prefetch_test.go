@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -25,15 +26,13 @@ import (
 // childVariable makes the test binary a process that works a queue off, see runChild.
 const childVariable = "CUTOVER_PREFETCH_CHILD"
 
-func TestMain(m *testing.M) {
-	if text := os.Getenv(childVariable); text != "" {
-		if err := runChild(text); err != nil {
-			fmt.Fprintln(os.Stderr, "child:", err)
-			os.Exit(1)
-		}
-		os.Exit(0)
+// workQueue is this program's main where it is such a process; the exit code is 0 once it was told to end.
+func workQueue(text string) int {
+	if err := runChild(text); err != nil {
+		fmt.Fprintln(os.Stderr, "child:", err)
+		return 1
 	}
-	os.Exit(m.Run())
+	return 0
 }
 
 // child is what the process is told.
@@ -60,7 +59,7 @@ func runChild(text string) error {
 		return err
 	}
 	defer func() { _ = db.Close() }()
-	e := &edge{}
+	e := &edge{handler: http.NotFoundHandler()}
 	for i, listener := range []*net.Listener{&e.web, &e.secure} {
 		if *listener, err = net.FileListener(os.NewFile(uintptr(3+i), "socket")); err != nil {
 			return err
