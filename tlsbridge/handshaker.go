@@ -121,6 +121,7 @@ func (h *Handshaker) handshake(c net.Conn) {
 	p.extend(orDefault(h.HelloTimeout, 5*time.Second))
 	secure := tls.Server(c, h.Config)
 	err := secure.HandshakeContext(context.WithValue(context.Background(), patienceKey{}, p))
+	handshakeDone(c)
 	if err == nil {
 		err = c.SetDeadline(time.Time{})
 	}
