@@ -2,7 +2,6 @@ package tlsbridge
 
 import (
 	"hash/maphash"
-	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
@@ -31,10 +30,8 @@ type LimiterOptions struct {
 	// MakeRoom closes connections that rest, where all there may be are open, and reports whether it has closed any; nil
 	// closes none.
 	MakeRoom func() bool
-	// OnRefused is told the reason for each connection that is closed; may be nil.
-	OnRefused func(reason string)
-	// Log gets at most a line a second for each reason; nil discards.
-	Log *slog.Logger
+	// OnRefused is told why a connection was closed, and whose; may be nil.
+	OnRefused func(reason string, client net.Addr)
 }
 
 // Limiter counts connections and handshakes in all and by client network. What it remembers is what is open: a network
@@ -43,15 +40,15 @@ type Limiter struct {
 	options     LimiterOptions
 	connections atomic.Int64
 	handshakes  atomic.Int64
-	crowded     atomic.Int64 // Unix nanoseconds until which no room can be made
+	room        sync.Mutex   // held by the one who makes room
+	crowded     time.Time    // until then no room can be made; guarded by room
 	seed        maphash.Seed
 	shards      [shardCount]shard
-	spoken      sayer
 }
 
 // NewLimiter returns a limiter that has counted nothing yet.
 func NewLimiter(o LimiterOptions) *Limiter {
-	return &Limiter{options: o, seed: maphash.MakeSeed(), spoken: sayer{log: o.Log}}
+	return &Limiter{options: o, seed: maphash.MakeSeed()}
 }
 
 // Connections returns handle behind the limits on connections.
@@ -140,14 +137,18 @@ func exceeds(n int64, limit int) bool { return limit > 0 && n > int64(limit) }
 const roomAgain = 50 * time.Millisecond
 
 func (l *Limiter) makeRoom() bool {
-	now := time.Now().UnixNano()
-	if l.options.MakeRoom == nil || now < l.crowded.Load() {
+	l.room.Lock()
+	defer l.room.Unlock()
+	if !exceeds(l.connections.Load(), l.options.Connections) {
+		return true // somebody has made it meanwhile
+	}
+	if l.options.MakeRoom == nil || time.Now().Before(l.crowded) {
 		return false
 	}
 	if l.options.MakeRoom() {
 		return true
 	}
-	l.crowded.Store(now + int64(roomAgain))
+	l.crowded = time.Now().Add(roomAgain)
 	return false
 }
 
@@ -168,9 +169,8 @@ func (l *Limiter) refuse(c *net.TCPConn, reason string) {
 	_ = c.SetLinger(0) // what cannot be closed is closed already
 	_ = c.Close()
 	if l.options.OnRefused != nil {
-		l.options.OnRefused(reason)
+		l.options.OnRefused(reason, client)
 	}
-	l.spoken.say(reason, client)
 }
 
 // limited is a connection that is counted.
@@ -281,47 +281,4 @@ func (s *shard) shrink() {
 		smaller[network] = u
 	}
 	s.networks, s.most = smaller, len(smaller)
-}
-
-// sayer logs what is refused: a line a second for each reason, with the number of those that it left out.
-type sayer struct {
-	log *slog.Logger
-
-	mu      sync.Mutex
-	reasons map[string]*said
-}
-
-type said struct {
-	next    time.Time
-	omitted int
-}
-
-func (s *sayer) say(reason string, client net.Addr) {
-	if s.log == nil {
-		return
-	}
-	if omitted, pass := s.pass(reason, time.Now()); pass {
-		s.log.Warn("a connection was closed at once: too many are open", slog.String("reason", reason),
-			slog.String("client", client.String()), slog.Int("others", omitted))
-	}
-}
-
-func (s *sayer) pass(reason string, now time.Time) (omitted int, pass bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.reasons == nil {
-		s.reasons = map[string]*said{}
-	}
-	last := s.reasons[reason]
-	if last == nil {
-		last = &said{}
-		s.reasons[reason] = last
-	}
-	if now.Before(last.next) {
-		last.omitted++
-		return 0, false
-	}
-	omitted = last.omitted
-	*last = said{next: now.Add(time.Second)}
-	return omitted, true
 }

@@ -11,11 +11,14 @@ import (
 type registry struct {
 	mu   sync.Mutex
 	open map[*connection]struct{}
+	streams int // that an HTTP/2 connection may have under way
+	// onRefused is what connections tell; may be nil.
+	onRefused func(reason string, client net.Addr)
 }
 
 // newConnection returns a connection that is not yet known.
 func (r *registry) newConnection(c net.Conn) *connection {
-	known := &connection{Conn: c, registry: r}
+	known := &connection{Conn: c, registry: r, onRefused: r.onRefused}
 	known.since.Store(time.Now().UnixNano())
 	known.state.Store(int32(http.StateNew))
 	return known

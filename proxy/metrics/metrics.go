@@ -20,6 +20,7 @@ type Metrics struct {
 	failures *prometheus.CounterVec
 	events   *prometheus.CounterVec
 	own      *prometheus.CounterVec
+	refused  *prometheus.CounterVec
 }
 
 // Causes of failures that are Cutover's own: no visitor and no target has a part in them. A deploy is judged by them.
@@ -51,11 +52,14 @@ func New() *Metrics {
 		own: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "cutover_own_failures_total", Help: "Failures that Cutover itself caused, by cause; a deploy is judged by them.",
 		}, []string{"cause"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "cutover_refused_total", Help: "Connections and requests that a limit or a guard has refused or cut off, by reason.",
+		}, []string{"reason"}),
 	}
 	for _, cause := range causes() {
 		m.own.WithLabelValues(cause)
 	}
-	m.registry.MustRegister(m.requests, m.duration, m.failures, m.events, m.own,
+	m.registry.MustRegister(m.requests, m.duration, m.failures, m.events, m.own, m.refused,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -103,6 +107,14 @@ func (m *Metrics) Event(kind, outcome string) {
 func (m *Metrics) OwnFailure(cause string) {
 	if m != nil {
 		m.own.WithLabelValues(cause).Inc()
+	}
+}
+
+// Refused counts what a limit or a guard has refused or cut off; reason must come from a fixed set of words. A nil Metrics
+// counts nothing.
+func (m *Metrics) Refused(reason string) {
+	if m != nil {
+		m.refused.WithLabelValues(reason).Inc()
 	}
 }
 
