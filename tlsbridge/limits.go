@@ -40,8 +40,8 @@ type Limiter struct {
 	options     LimiterOptions
 	connections atomic.Int64
 	handshakes  atomic.Int64
-	room        sync.Mutex   // held by the one who makes room
-	crowded     time.Time    // until then no room can be made; guarded by room
+	room        sync.Mutex // held by the one who makes room
+	crowded     time.Time  // until then no room can be made; guarded by room
 	seed        maphash.Seed
 	shards      [shardCount]shard
 }

@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"net"
 	"net/http"
+	"sync/atomic"
+	"time"
 )
 
 // lameWriter tells an HTTP/1.1 client with its answer that the connection ends, while the server drains: then no request
@@ -15,6 +17,7 @@ type lameWriter struct {
 	last     bool // the request is the last on its connection whether or not the server drains
 	body     bool // the request has a body
 	duplex   bool // it may come while the answer goes
+	late     atomic.Bool // the handler does not wait for it any more
 }
 
 func newLameWriter(a *answer) *lameWriter {
@@ -47,6 +50,13 @@ func (w *lameWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 func (w *lameWriter) EnableFullDuplex() error {
 	w.duplex = true
 	return http.NewResponseController(w.ResponseWriter).EnableFullDuplex()
+}
+
+// SetReadDeadline bounds the time for the request's body. One that has passed by now leaves what is still to come of it no
+// grace.
+func (w *lameWriter) SetReadDeadline(deadline time.Time) error {
+	w.late.Store(!deadline.IsZero() && deadline.Before(time.Now()))
+	return w.on.SetReadDeadline(deadline)
 }
 
 // finish is for when the handler has returned: net/http may be about to answer in its stead.

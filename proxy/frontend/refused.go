@@ -100,7 +100,10 @@ func (w *lameWriter) hurryBody() {
 	if !w.body || w.hijacked {
 		return
 	}
-	deadline := time.Now().Add(w.server.options.BodyGrace)
+	deadline := time.Now()
+	if !w.late.Load() {
+		deadline = deadline.Add(w.server.options.BodyGrace)
+	}
 	w.on.bodyUntil.Store(deadline.UnixNano())
 	_ = w.on.SetReadDeadline(deadline) // fails on a closed connection only
 }

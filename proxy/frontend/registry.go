@@ -9,8 +9,8 @@ import (
 
 // registry knows every connection from the moment it is handed over until it is closed.
 type registry struct {
-	mu   sync.Mutex
-	open map[*connection]struct{}
+	mu      sync.Mutex
+	open    map[*connection]struct{}
 	streams int // that an HTTP/2 connection may have under way
 	// onRefused is what connections tell; may be nil.
 	onRefused func(reason string, client net.Addr)
