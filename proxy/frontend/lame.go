@@ -14,9 +14,9 @@ import (
 type lameWriter struct {
 	*answer
 	hijacked bool
-	last     bool // the request is the last on its connection whether or not the server drains
-	body     bool // the request has a body
-	duplex   bool // it may come while the answer goes
+	last     bool        // the request is the last on its connection whether or not the server drains
+	body     bool        // the request has a body
+	duplex   bool        // it may come while the answer goes
 	late     atomic.Bool // the handler does not wait for it any more
 }
 
