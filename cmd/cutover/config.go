@@ -35,6 +35,7 @@ type Config struct {
 	HistoryChanges int
 	HistoryDays    int
 	ACME           ACMEConfig
+	Limits         LimitsConfig
 
 	values []configValue // what 'cutover config' prints
 }

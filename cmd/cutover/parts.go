@@ -107,6 +107,7 @@ func (d *daemon) parts() admin.Parts {
 		Upstreams: d.upstreamParts(),
 		Older:     d.older(),
 		Totals:    &totals,
+		Memory:    d.memoryStatus(),
 	}
 }
 

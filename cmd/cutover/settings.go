@@ -34,7 +34,7 @@ const letsEncrypt = "https://acme-v02.api.letsencrypt.org/directory"
 
 // settings lists every key there is, in the order in which 'cutover config' prints them.
 func settings() []setting {
-	return []setting{
+	return append([]setting{
 		{key: "state_dir", initial: "/var/lib/cutover", systemd: "STATE_DIRECTORY", doc: "folder of the rules, keys and certificates", set: text(func(c *Config) *string { return &c.StateDir }, absolute)},
 		{key: "runtime_dir", initial: "/run/cutover", systemd: "RUNTIME_DIRECTORY", doc: "folder of admin.sock", set: text(func(c *Config) *string { return &c.RuntimeDir }, absolute)},
 		{key: "log_format", initial: "json", doc: "json or text", set: text(func(c *Config) *string { return &c.LogFormat }, oneOf("json", "text"))},
@@ -56,7 +56,7 @@ func settings() []setting {
 		{key: "acme.root", initial: "", doc: "PEM file of the root that signed the CA's own https certificate, if the system does not trust it", set: text(func(c *Config) *string { return &c.ACME.Root }, absoluteOrEmpty)},
 		{key: "acme.email", initial: "", doc: "contact address of the ACME account", set: text(func(c *Config) *string { return &c.ACME.Email }, nil)},
 		{key: "acme.account_key", initial: "", doc: "PEM file of an existing account's key", set: text(func(c *Config) *string { return &c.ACME.AccountKey }, absoluteOrEmpty)},
-	}
+	}, limitSettings()...)
 }
 
 func findSetting(key string) (setting, bool) {
