@@ -56,7 +56,7 @@ func TestATargetThatReadsSlowlyIsNotTakenForASlowVisitor(t *testing.T) {
 		n, _ := io.Copy(io.Discard, r.Body)
 		_, _ = fmt.Fprint(w, n)
 	}), nil, hurried)
-	response, err := http.Post(s.URL, "text/plain", io.LimitReader(zeros{}, size))
+	response, err := s.Client().Post(s.URL, "text/plain", io.LimitReader(zeros{}, size))
 	if err != nil {
 		t.Fatal(err)
 	}

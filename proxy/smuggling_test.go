@@ -192,11 +192,20 @@ type vector struct {
 // evil is what a smuggler would have served as a request of its own.
 const evil = "GET /evil HTTP/1.1\nHost: a.test\n\n"
 
+// What a client begins a POST with, and what the target gets of the usual ones.
+const (
+	post        = "POST / HTTP/1.1\nHost: a.test\n"
+	chunkedPost = post + "Transfer-Encoding: chunked\n|5\nhello\n0\n\n"
+	lengthPost  = post + "Content-Length: 5\n|hello"
+	get         = "GET / HTTP/1.1\nHost: a.test\n|"
+)
+
 func vectors() []vector {
-	post := "POST / HTTP/1.1\nHost: a.test\n"
-	chunkedPost := "POST / HTTP/1.1\nHost: a.test\nTransfer-Encoding: chunked\n|5\nhello\n0\n\n"
-	lengthPost := "POST / HTTP/1.1\nHost: a.test\nContent-Length: 5\n|hello"
-	get := "GET / HTTP/1.1\nHost: a.test\n|"
+	return slices.Concat(codings(), lengths(), lines(), targets(), chunks())
+}
+
+// codings are about Transfer-Encoding, and both ways of framing at once.
+func codings() []vector {
 	return []vector{
 		{name: "plain: a length", why: "the control: two requests, in their order", send: post + "Content-Length: 5\n\nhello" + "GET / HTTP/1.1\nHost: a.test\n\n", want: []string{"200", "200"}, got: []string{lengthPost, get}},
 		{name: "plain: chunks", why: "the control: a chunked body, then another request", send: post + "Transfer-Encoding: chunked\n\n5\nhello\n0\n\n" + "GET / HTTP/1.1\nHost: a.test\n\n", want: []string{"200", "200"}, got: []string{chunkedPost, get}},
@@ -215,7 +224,12 @@ func vectors() []vector {
 		{name: "TE.TE: underscore", why: "another field: the request has no body, and the rest is no request", send: post + "Transfer_Encoding: chunked\n\n0\n\n" + evil, want: []string{"200", "400"}, got: []string{"POST / HTTP/1.1\nHost: a.test\nContent-Length: 0\nTransfer_encoding: chunked\n|"}},
 		{name: "TE of HTTP/1.0", why: "HTTP/1.0 has no codings: the length decides, the coding is not passed on, and the connection ends", send: "POST / HTTP/1.0\nHost: a.test\nConnection: keep-alive\nTransfer-Encoding: chunked\nContent-Length: 5\n\nhello" + evil, want: []string{"200"}, got: []string{lengthPost}},
 		{name: "TE of HTTP/1.0 without a length", why: "there is no body, and the connection ends before what might be one", send: "POST / HTTP/1.0\nHost: a.test\nConnection: keep-alive\nTransfer-Encoding: chunked\n\n5\nhello\n0\n\n" + evil, want: []string{"200"}, got: []string{"POST / HTTP/1.1\nHost: a.test\nContent-Length: 0\n|"}},
+	}
+}
 
+// lengths are about Content-Length.
+func lengths() []vector {
+	return []vector{
 		{name: "CL.0", why: "a GET with a length has that body for both sides", send: "GET / HTTP/1.1\nHost: a.test\nContent-Length: 5\n\nhello", want: []string{"200"}, got: []string{"GET / HTTP/1.1\nHost: a.test\nContent-Length: 5\n|hello"}},
 		{name: "CL twice, the same", why: "one is passed on", send: post + "Content-Length: 5\nContent-Length: 5\n\nhello", want: []string{"200"}, got: []string{lengthPost}},
 		{name: "CL twice, another", why: "there is no telling which", send: post + "Content-Length: 5\nContent-Length: 6\n\nhello!" + evil, want: []string{"400"}},
@@ -229,7 +243,12 @@ func vectors() []vector {
 		{name: "CL folded", why: "the fold is undone: 5 for both sides", send: post + "Content-Length:\n 5\n\nhello", want: []string{"200"}, got: []string{lengthPost}},
 		{name: "CL by way of Connection", why: "what Connection names is taken away but for the framing, which is made anew", send: post + "Connection: Content-Length\nContent-Length: 5\n\nhello", want: []string{"200"}, got: []string{lengthPost}},
 		{name: "TE by way of Connection", why: "the same for chunks", send: post + "Connection: Transfer-Encoding\nTransfer-Encoding: chunked\n\n5\nhello\n0\n\n", want: []string{"200"}, got: []string{chunkedPost}},
+	}
+}
 
+// lines are about the ends of lines and their begins.
+func lines() []vector {
+	return []vector{
 		{name: "bare LF for line ends", why: "a line feed ends a line for us (RFC 9112 §2.2); the target gets CRLF", raw: true, send: "GET / HTTP/1.1\nHost: a.test\nConnection: close\n\n", want: []string{"200"}, got: []string{get}},
 		{name: "bare CR in a value", why: "a control character in a value is refused", raw: true, send: "GET / HTTP/1.1\r\nHost: a.test\r\nX: a\rTransfer-Encoding: chunked\r\n\r\n", want: []string{"400"}},
 		{name: "bare CR for line ends", why: "no line ends by it, so no head ends in its time", raw: true, send: "GET / HTTP/1.1\rHost: a.test\r\r", want: []string{"400"}},
@@ -246,14 +265,24 @@ func vectors() []vector {
 		{name: "HTTP/1.2", why: "a later version of 1 is read as 1.1 and passed on as such", send: "GET / HTTP/1.2\nHost: a.test\nConnection: close\n\n", want: []string{"200"}, got: []string{get}},
 		{name: "HTTP/2 in clear text", why: "not spoken here", send: "PRI * HTTP/2.0\n\nSM\n\n", want: []string{"505"}},
 		{name: "HTTP/0.9", why: "no version, no request", send: "GET /\n\n" + evil, want: []string{"400"}},
+	}
+}
 
+// targets are about what the request is for.
+func targets() []vector {
+	return []vector{
 		{name: "two hosts", why: "there is no telling which", send: "GET / HTTP/1.1\nHost: a.test\nHost: b.test\n\n" + evil, want: []string{"400"}},
 		{name: "no host", why: "HTTP/1.1 needs one", send: "GET / HTTP/1.1\n\n" + evil, want: []string{"400"}},
 		{name: "a host with a path", why: "no host", send: "GET / HTTP/1.1\nHost: a.test/evil\n\n", want: []string{"400"}},
 		{name: "a host with a user", why: "no host", send: "GET / HTTP/1.1\nHost: user@a.test\nConnection: close\n\n", want: []string{"400"}},
 		{name: "absolute form, another Host", why: "the URL's host decides (RFC 9112 §3.2.2), and the target gets that alone", send: "GET http://a.test/x HTTP/1.1\nHost: b.test\nConnection: close\n\n", want: []string{"200"}, got: []string{"GET /x HTTP/1.1\nHost: a.test\n|"}},
 		{name: "CONNECT", why: "no tunnels", send: "CONNECT a.test:80 HTTP/1.1\nHost: a.test:80\nConnection: close\n\n", want: []string{"405"}},
+	}
+}
 
+// chunks are about bodies in chunks.
+func chunks() []vector {
+	return []vector{
 		{name: "a chunk extension", why: "it is read and not passed on", send: post + "Transfer-Encoding: chunked\n\n5;a=b\nhello\n0\n\n", want: []string{"200"}, got: []string{chunkedPost}},
 		{name: "a chunk extension with a bare LF", why: "a chunk's line ends in CRLF alone; the target's connection ends in the middle of the body", raw: true, send: "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n5;a\nhello\r\n0\r\n\r\nGET /evil HTTP/1.1\r\nHost: a.test\r\n\r\n", want: []string{"400"}},
 		{name: "a chunk size with a bare LF", why: "the same", raw: true, send: "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n5\nhello\r\n0\r\n\r\nGET /evil HTTP/1.1\r\nHost: a.test\r\n\r\n", want: []string{"400"}},

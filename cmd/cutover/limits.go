@@ -109,8 +109,8 @@ func parseSize(text string) (int64, error) {
 // Descriptors and memory that are not for connections, and what one connection takes of them.
 const (
 	spareFiles         = 1024
-	filesPerConnection = 2 // one to the client, one to the target
-	bytesPerConnection = 64 << 10
+	filesPerConnection = 2         // one to the client, one to the target
+	bytesPerConnection = 128 << 10 // at worst, with 64 KiB of a head that does not end over TLS
 	leastConnections   = 512
 	leastHandshakes    = 256
 )

@@ -16,7 +16,7 @@ func TestLimitsAreDerivedFromFilesAndMemory(t *testing.T) {
 		memory                  int64
 		connections, handshakes int
 	}{
-		"the unit on 2 GiB": {files: 1 << 20, memory: 2 << 30, connections: 32768, handshakes: 4096},
+		"the unit on 2 GiB": {files: 1 << 20, memory: 2 << 30, connections: 16384, handshakes: 2048},
 		"few files":         {files: 65536, memory: 64 << 30, connections: 32256, handshakes: 4032},
 		"a small machine":   {files: 1024, memory: 128 << 20, connections: 512, handshakes: 256},
 		"without bounds":    {files: math.MaxUint64, memory: math.MaxInt64, connections: 1073741311, handshakes: 134217663},

@@ -90,7 +90,7 @@ func machineMemory() int64 {
 	if err := unix.Sysinfo(&info); err != nil {
 		return math.MaxInt64 // then files alone count
 	}
-	return int64(uint64(info.Totalram) * uint64(info.Unit))
+	return int64(info.Totalram * uint64(info.Unit))
 }
 
 // usedMemory returns what counts towards the limit.
