@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -107,19 +108,20 @@ func TestPatienceIsLostByWaitingAndEarnedByBytes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				began, expired := time.Now(), time.Duration(0)
-				p := newPatience(limits, func() { expired = time.Since(began) })
-				for time.Since(began) < time.Hour && expired == 0 {
+				var expired atomic.Int64
+				began := time.Now()
+				p := newPatience(limits, func() { expired.Store(int64(time.Since(began))) })
+				for time.Since(began) < time.Hour && expired.Load() == 0 {
 					p.wait()
-					for waited := time.Duration(0); waited < row.every && expired == 0; waited += min(row.every, time.Second) {
+					for waited := time.Duration(0); waited < row.every && expired.Load() == 0; waited += min(row.every, time.Second) {
 						time.Sleep(min(row.every, time.Second))
 					}
 					p.got(row.bytes)
 					time.Sleep(row.busy)
 				}
 				p.stop()
-				if expired.Round(time.Second) != row.want {
-					t.Errorf("after %v, want %v", expired, row.want)
+				if got := time.Duration(expired.Load()); got.Round(time.Second) != row.want {
+					t.Errorf("after %v, want %v", got, row.want)
 				}
 			})
 		})
@@ -128,15 +130,16 @@ func TestPatienceIsLostByWaitingAndEarnedByBytes(t *testing.T) {
 
 func TestWhateverCameBeforeASilenceEndsSomeTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		began, expired := time.Now(), time.Duration(0)
-		p := newPatience(Limits{BodyRate: 512, Grace: 10 * time.Second, Stall: 5 * time.Minute}, func() { expired = time.Since(began) })
+		var expired atomic.Int64
+		began := time.Now()
+		p := newPatience(Limits{BodyRate: 512, Grace: 10 * time.Second, Stall: 5 * time.Minute}, func() { expired.Store(int64(time.Since(began))) })
 		p.wait()
 		p.got(1 << 30) // worth 24 days
 		p.wait()
 		time.Sleep(time.Hour)
 		p.stop()
-		if expired != 5*time.Minute {
-			t.Errorf("it ended after %v", expired)
+		if got := time.Duration(expired.Load()); got != 5*time.Minute {
+			t.Errorf("it ended after %v", got)
 		}
 	})
 }

@@ -51,14 +51,23 @@ func guard(t *testing.T, o LimiterOptions, handshakes bool, change func(net.Conn
 	return g
 }
 
-// from opens a connection from an address of the loopback.
-func (g *guarded) from(t *testing.T, address string) net.Conn {
+// dial opens a connection from an address of the loopback. One that is refused may be reset before that is done.
+func (g *guarded) dial(t *testing.T, address string) (net.Conn, error) {
 	t.Helper()
 	c, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}).Dial("tcp", g.address)
+	if err == nil {
+		t.Cleanup(func() { _ = c.Close() })
+	}
+	return c, err
+}
+
+// from opens a connection that is to be let in.
+func (g *guarded) from(t *testing.T, address string) net.Conn {
+	t.Helper()
+	c, err := g.dial(t, address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = c.Close() })
 	return c
 }
 
@@ -76,9 +85,10 @@ func (g *guarded) admitted(t *testing.T) net.Conn {
 	return nil
 }
 
-// turnedAway fails the test unless a connection is refused for a reason, and its client sees that at once.
-func (g *guarded) turnedAway(t *testing.T, client net.Conn, want string) {
+// turnedAway fails the test unless a connection from an address is refused for a reason, and its client sees that at once.
+func (g *guarded) turnedAway(t *testing.T, address, want string) {
 	t.Helper()
+	client, err := g.dial(t, address)
 	select {
 	case reason := <-g.refused:
 		if reason != want {
@@ -89,9 +99,12 @@ func (g *guarded) turnedAway(t *testing.T, client net.Conn, want string) {
 	case <-time.After(10 * time.Second):
 		t.Fatal("nobody came")
 	}
-	_ = client.SetReadDeadline(time.Now().Add(10 * time.Second))
-	if n, err := client.Read(make([]byte, 1)); err == nil || isTimeout(err) {
-		t.Errorf("the client read %d bytes, %v", n, err)
+	if err == nil {
+		_ = client.SetReadDeadline(time.Now().Add(10 * time.Second))
+		_, err = client.Read(make([]byte, 1))
+	}
+	if err == nil || isTimeout(err) {
+		t.Errorf("the client saw %v", err)
 	}
 }
 
@@ -101,7 +114,7 @@ func TestANetworkBeyondItsConnectionsIsRefusedAndOthersAreNot(t *testing.T) {
 	first := g.admitted(t)
 	g.from(t, "127.0.0.1")
 	second := g.admitted(t)
-	g.turnedAway(t, g.from(t, "127.0.0.1"), TooManyFromNetwork)
+	g.turnedAway(t, "127.0.0.1", TooManyFromNetwork)
 	g.from(t, "127.0.0.2")
 	other := g.admitted(t)
 	_ = first.Close()
@@ -115,7 +128,7 @@ func TestANetworkBeyondItsHandshakesIsRefusedUntilOneIsDone(t *testing.T) {
 	g := guard(t, LimiterOptions{NetworkHandshakes: 1, NetworkConnections: 10}, true, nil)
 	g.from(t, "127.0.0.1")
 	first := g.admitted(t)
-	g.turnedAway(t, g.from(t, "127.0.0.1"), TooManyNetworkHandshakes)
+	g.turnedAway(t, "127.0.0.1", TooManyNetworkHandshakes)
 	g.from(t, "127.0.0.2")
 	_ = g.admitted(t).Close()
 	handshakeDone(first)
@@ -130,7 +143,7 @@ func TestHandshakesInAllAreBounded(t *testing.T) {
 		c := g.admitted(t)
 		defer func() { _ = c.Close() }()
 	}
-	g.turnedAway(t, g.from(t, "127.0.0.3"), TooManyHandshakes)
+	g.turnedAway(t, "127.0.0.3", TooManyHandshakes)
 }
 
 func TestExemptNetworksAreBoundInAllAlone(t *testing.T) {
@@ -141,28 +154,28 @@ func TestExemptNetworksAreBoundInAllAlone(t *testing.T) {
 		c := g.admitted(t)
 		defer func() { _ = c.Close() }()
 	}
-	g.turnedAway(t, g.from(t, "127.0.0.9"), TooManyConnections)
+	g.turnedAway(t, "127.0.0.9", TooManyConnections)
 }
 
 func TestWhereAllConnectionsAreOpenRestingOnesMakeRoom(t *testing.T) {
-	var g *guarded
-	var resting net.Conn
-	asked := 0
-	o := LimiterOptions{Connections: 1, MakeRoom: func() bool {
-		asked++
-		if asked > 1 {
+	resting := make(chan net.Conn, 1)
+	var asked atomic.Int64
+	g := guard(t, LimiterOptions{Connections: 1, MakeRoom: func() bool {
+		asked.Add(1)
+		select {
+		case c := <-resting:
+			return c.Close() == nil
+		default:
 			return false
 		}
-		return resting.Close() == nil
-	}}
-	g = guard(t, o, false, nil)
+	}}, false, nil)
 	g.from(t, "127.0.0.1")
-	resting = g.admitted(t)
+	resting <- g.admitted(t)
 	g.from(t, "127.0.0.2")
 	busy := g.admitted(t)
-	g.turnedAway(t, g.from(t, "127.0.0.3"), TooManyConnections)
-	if asked != 2 {
-		t.Errorf("asked %d times for room", asked)
+	g.turnedAway(t, "127.0.0.3", TooManyConnections)
+	if asked.Load() != 2 {
+		t.Errorf("asked %d times for room", asked.Load())
 	}
 	_ = busy.Close()
 }

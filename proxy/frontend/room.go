@@ -9,6 +9,7 @@ import (
 const (
 	roomShare = 64          // MakeRoom closes this part of what is open, so that a look at all of it is not needed each time
 	newGrace  = time.Second // how long a connection without a request is left alone
+	fewBytes  = 2048        // that may wait in the kernel, which has room for more
 )
 
 // MakeRoom closes connections on which nothing happens, those that have rested longest first: a few of many, so that
@@ -43,9 +44,9 @@ func (c *connection) unused() bool {
 	return c.silent()
 }
 
-// leave closes a connection on which nothing happens, at once: what would have to wait is not said.
+// leave closes a connection on which nothing happens, at once: a GOAWAY that might have to wait is not said.
 func (c *connection) leave() {
-	if _, waiting := sendQueue(c.Conn); c.framed != nil && !waiting {
+	if waiting, _ := sendQueue(c.Conn); c.framed != nil && waiting < fewBytes {
 		c.framed.sayGoAway(noError)
 	}
 	c.cut()

@@ -34,9 +34,9 @@ type taking struct {
 }
 
 func (c *connection) cutStalled(now time.Time, stall time.Duration) {
-	acknowledged, waiting := sendQueue(c.Conn)
+	waiting, acknowledged := sendQueue(c.Conn)
 	switch {
-	case !waiting:
+	case waiting == 0:
 		c.taking = taking{}
 		if c.framed != nil {
 			c.resetStalled(now.Add(-stall))
@@ -62,11 +62,11 @@ func (c *connection) resetStalled(before time.Time) {
 	}
 }
 
-// sendQueue returns how many bytes the peer has acknowledged in all, and whether others wait for it in the kernel.
-func sendQueue(conn net.Conn) (acknowledged uint64, waiting bool) {
+// sendQueue returns how many bytes wait in the kernel for the peer, and, if there are any, how many it has acknowledged in all.
+func sendQueue(conn net.Conn) (waiting int, acknowledged uint64) {
 	raw := socketOf(conn)
 	if raw == nil {
-		return 0, false
+		return 0, 0
 	}
 	_ = raw.Control(func(fd uintptr) { // fails on a closed connection only
 		queued, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
@@ -74,10 +74,10 @@ func sendQueue(conn net.Conn) (acknowledged uint64, waiting bool) {
 			return
 		}
 		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
-			acknowledged, waiting = info.Bytes_acked, true
+			waiting, acknowledged = queued, info.Bytes_acked
 		}
 	})
-	return acknowledged, waiting
+	return waiting, acknowledged
 }
 
 // socketOf returns the socket of a connection, below TLS; nil if there is none.
