@@ -148,9 +148,11 @@ func (d *daemon) openLimits() {
 	})
 }
 
-// exempt reports whether an address may speak for many: a trusted proxy, or one on this machine.
-func (d *daemon) exempt(address netip.Addr) bool {
-	return address.IsLoopback() || slices.ContainsFunc(d.config.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(address) })
+// exempt reports whether an address may speak for many, or is no stranger's: a trusted proxy's, or this machine's own.
+func (d *daemon) exempt(address netip.Addr) bool { return address.IsLoopback() || d.trusts(address) }
+
+func (d *daemon) trusts(address netip.Addr) bool {
+	return slices.ContainsFunc(d.config.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(address) })
 }
 
 // proxyLimits are those that the handler keeps.
@@ -162,7 +164,7 @@ func (d *daemon) proxyLimits() proxy.Limits {
 // frontendOptions are those that every frontend gets.
 func (d *daemon) frontendOptions() frontend.Options {
 	l := d.limits
-	return frontend.Options{MaxStreams: l.Streams, Stall: l.Stall, BodyGrace: l.BodyGrace, OnRefused: d.refusals.count, Log: d.log}
+	return frontend.Options{MaxStreams: l.Streams, Stall: l.Stall, BodyGrace: l.BodyGrace, OnRefused: d.refusals.count, Trusted: d.trusts, Log: d.log}
 }
 
 // memoryStatus is what 'cutover status' says of it.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -296,6 +297,31 @@ func TestStreamsBeyondTheBoundAreRefusedAndTheOthersServed(t *testing.T) {
 	}
 	if begun.Load() != 4 {
 		t.Errorf("%d were begun", begun.Load())
+	}
+}
+
+func TestATrustedProxyMaySendWhatManyClientsSend(t *testing.T) {
+	s, counted := newSite(t), &reasons{}
+	s.serve(t, Options{OnRefused: counted.add, Trusted: netip.Addr.IsLoopback, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/last" {
+			w.WriteHeader(http.StatusAccepted)
+		}
+	})})
+	f := s.rawHTTP2(t)
+	for i := range 2000 {
+		stream := uint32(2*i + 1)
+		if err := errors.Join(f.ask(stream, true), f.WriteRSTStream(stream, http2.ErrCodeCancel), f.WritePing(false, [8]byte{})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.WriteHeaders(http2.HeadersFrameParam{StreamID: 100_001, BlockFragment: head("/last"), EndStream: true, EndHeaders: true}); err != nil {
+		t.Fatal(err)
+	}
+	for answered := false; !answered; { // those that were not taken back in time come before it
+		answered = <-f.status == "202"
+	}
+	if all := counted.all(); len(all) > 0 {
+		t.Errorf("cut off for %v", all)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -47,6 +48,9 @@ type Options struct {
 	BodyGrace time.Duration
 	// OnRefused is told why a client is cut off, by one of the words of this package; client may be nil. May be nil.
 	OnRefused func(reason string, client net.Addr)
+	// Trusted reports whether an address is a proxy's that may speak for many clients on one HTTP/2 connection: it may send as
+	// many frames as it likes. nil means none is.
+	Trusted func(netip.Addr) bool
 	// Arriving counts connections that are on their way to a sink, for Drain to wait for; nil means none.
 	Arriving func() int
 	// Log gets what net/http reports, at debug level and at most 10 lines a second, panics of the handler as errors, and what
@@ -84,7 +88,7 @@ func New(o Options) *Server {
 	o.MaxStreams = orDefault(o.MaxStreams, 128)
 	o.Stall = orDefault(o.Stall, 5*time.Minute)
 	o.BodyGrace = orDefault(o.BodyGrace, 10*time.Second)
-	s := &Server{options: o, log: o.Log, known: registry{onRefused: o.OnRefused, streams: o.MaxStreams}}
+	s := &Server{options: o, log: o.Log, known: registry{onRefused: o.OnRefused, streams: o.MaxStreams, trusted: o.Trusted}}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

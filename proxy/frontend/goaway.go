@@ -34,6 +34,7 @@ const announceTimeout = 5 * time.Second
 // newFramedConn returns a connection that is not yet known.
 func (r *registry) newFramedConn(c net.Conn, state *tls.ConnectionState) *framedConn {
 	framed := &framedConn{connection: r.newConnection(c), tls: state, flood: newFlood(r.streams)}
+	framed.flood.trusted = r.trusts(c)
 	framed.at.entered = framed.flood.answered
 	framed.connection.framed = framed
 	return framed
