@@ -35,16 +35,20 @@ const (
 // allowance is how much of a kind of frames a connection may send: so many at once, and so many a second for ever.
 type allowance struct{ burst, perSecond float64 }
 
-// allowances are for clients at their worst: a browser that leaves a page with hundreds of pictures under way takes as many
+// allowanceFor is for clients at their worst: a browser that leaves a page with hundreds of pictures under way takes as many
 // requests back at once, and some clients answer every piece of an answer with two WINDOW_UPDATE.
-func allowances() map[string]allowance {
-	return map[string]allowance{
-		Resets:         {500, 20},
-		ProvokedResets: {500, 20},
-		SettingsFlood:  {50, 1},
-		PingFlood:      {500, 50},
-		ControlFlood:   {2000, 200},
-		EmptyData:      {200, 10},
+func allowanceFor(reason string) allowance {
+	switch reason {
+	case Resets, ProvokedResets:
+		return allowance{500, 20}
+	case SettingsFlood:
+		return allowance{50, 1}
+	case PingFlood:
+		return allowance{500, 50}
+	case ControlFlood:
+		return allowance{2000, 200}
+	default: // EmptyData
+		return allowance{200, 10}
 	}
 }
 
@@ -66,7 +70,6 @@ func (b *budget) take(a allowance, now time.Time) bool {
 // answered belong to the one who reads.
 type flood struct {
 	arrivals arrivals
-	allowed  map[string]allowance
 	budgets  map[string]*budget
 	streams  int    // that may be under way
 	trusted  bool   // nothing is too much
@@ -81,7 +84,7 @@ type flood struct {
 }
 
 func newFlood(streams int) *flood {
-	return &flood{arrivals: newArrivals(), allowed: allowances(), budgets: map[string]*budget{}, streams: streams}
+	return &flood{arrivals: newArrivals(), budgets: map[string]*budget{}, streams: streams}
 }
 
 // follow goes on by what the client has sent, and returns why that is too much; "" if it is not.
@@ -106,7 +109,7 @@ func (f *flood) take(reason string) {
 		b = &budget{last: f.now}
 		f.budgets[reason] = b
 	}
-	if !b.take(f.allowed[reason], f.now) {
+	if !b.take(allowanceFor(reason), f.now) {
 		f.exceed(reason)
 	}
 }
