@@ -166,11 +166,11 @@ func TestAnHTTP2ClientThatOpensNoWindowLosesTheStreamAndNotTheConnection(t *test
 		t.Fatal(err)
 	}
 	until(t, "the stream is reset", func() bool { return f.resets.Load() == 1 && counted.has(Stalled) })
-	if status := <-f.status; status != "200" {
+	if status := f.answer(t); status != "200" {
 		t.Errorf("it began with %s", status)
 	}
 	_ = f.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: head("/other"), EndStream: true, EndHeaders: true})
-	if status := <-f.status; status != "200" {
+	if status := f.answer(t); status != "200" {
 		t.Errorf("another got %s", status)
 	}
 }
@@ -238,7 +238,7 @@ func TestRoomIsMadeByThoseThatHaveRestedLongest(t *testing.T) {
 	<-begun
 	over2 := s.rawHTTP2(t)
 	_ = over2.ask(1, true)
-	<-over2.status
+	over2.answer(t)
 	until(t, "it rests", func() bool { return server.Stats().Idle == 1 })
 	old, young := dial(t, s.plain.Addr().String()), dial(t, s.plain.Addr().String())
 	for i, c := range []*wire{old, young} {
