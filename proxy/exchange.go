@@ -16,6 +16,7 @@ type exchange struct {
 	in       *http.Request
 	out      *recorder
 	upload   *upload // nil where the request has no body
+	patience *patience
 	began    time.Time
 	id       string     // request id
 	trusted  bool       // the peer's forwarding headers are believed

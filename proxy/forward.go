@@ -42,18 +42,24 @@ func (h *Handler) forward(e *exchange, view *rules.View) *problem {
 		BufferPool:     copyBuffers{},
 		ErrorLog:       h.debugLog(),
 	}
+	h.hurry(e)
+	defer func() { e.patience.stop() }()
 	in := e.in.WithContext(ctx)
 	if e.upload != nil {
 		in.Body = e.upload
 		e.out.allowDuplex(e.in, e.upload)
 	}
 	forwarder.ServeHTTP(e.out, in)
+	if failed != nil && e.patience.over() {
+		failed = &problem{status: http.StatusRequestTimeout, cause: errSlowBody} // net/http has it that the visitor left
+	}
 	return failed
 }
 
 // modify makes the answer ours where it must be.
 func (h *Handler) modify(e *exchange, r *http.Response, cancel context.CancelFunc) error {
 	e.waited = time.Since(e.began)
+	e.patience.stop()
 	switch {
 	case r.StatusCode < 100:
 		return fmt.Errorf("%w: %s", errBadStatus, r.Status) // net/http refuses to write it

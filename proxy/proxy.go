@@ -40,6 +40,7 @@ type Handler struct {
 	// WebSocket with Close frames, an event stream after a whole event. That takes at most 4 s. nil means never.
 	Ending func(ctx context.Context) <-chan struct{}
 
+	Limits   Limits
 	Pages    *Pages // nil means the built-in ones
 	Access   *AccessLog
 	Metrics  *metrics.Metrics

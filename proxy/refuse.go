@@ -27,6 +27,9 @@ func (h *Handler) refuse(e *exchange) *problem {
 	if r.Method == http.MethodConnect {
 		return &problem{status: http.StatusMethodNotAllowed, cause: errConnect}
 	}
+	if most := h.Limits.Headers; most > 0 && countHeaders(r.Header) > most {
+		return &problem{status: http.StatusRequestHeaderFieldsTooLarge, cause: errHeaderCount}
+	}
 	if err := e.checkForm(); err != nil {
 		return &problem{status: http.StatusBadRequest, cause: err}
 	}

@@ -90,6 +90,7 @@ func (h *Handshaker) handshake(c net.Conn) {
 	}
 	secure := tls.Server(p.client(), h.Config)
 	err := secure.HandshakeContext(context.WithValue(context.Background(), patienceKey{}, p))
+	handshakeDone(c)
 	passed := errors.Is(err, errPassedOn)
 	if err == nil || passed {
 		err = c.SetDeadline(time.Time{})

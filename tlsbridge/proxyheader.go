@@ -134,8 +134,11 @@ func (c *brought) RemoteAddr() net.Addr { return c.client }
 
 // socketOf returns the connection whose other end is whoever has really connected.
 func socketOf(c net.Conn) net.Conn {
-	if b, ok := c.(*brought); ok {
-		return b.TCPConn
+	switch c := c.(type) {
+	case *limited:
+		return c.TCPConn
+	case *brought:
+		return c.TCPConn
 	}
 	return c
 }

@@ -39,6 +39,7 @@ type Config struct {
 	ACME           ACMEConfig
 	V1TLS          string
 	ProxyProtocol  ProxyProtocolConfig
+	Limits         LimitsConfig
 
 	values []configValue // what 'cutover config' prints
 }

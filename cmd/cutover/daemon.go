@@ -40,6 +40,10 @@ type daemon struct {
 	front        atomic.Pointer[frontend.Server] // which gets new connections
 	metrics      *metrics.Metrics
 	admin        *admin.Server
+	limits       LimitsConfig // derived
+	limiter      *tlsbridge.Limiter
+	refusals     *refusals
+	memory       admin.MemoryStatus
 	// adminListeners are the optional ones on TCP.
 	adminListeners []*adminListener
 	acceptors      []*tlsbridge.Acceptor
@@ -49,6 +53,7 @@ type daemon struct {
 // process is the writer of the rules. store.ErrNeedsWriter says that this one has to be, before it can load them.
 func openDaemon(ctx context.Context, c Config, follow bool, sockets systemd.Sockets, notifier *systemd.Notifier, log *slog.Logger, accessLines io.Writer) (*daemon, error) {
 	d := &daemon{config: c, log: log, sockets: sockets, notifier: notifier, started: time.Now(), metrics: metrics.New()}
+	d.openLimits()
 	for _, open := range []func(context.Context) error{
 		func(ctx context.Context) error { return d.openRules(ctx, follow) }, d.openCertificates,
 		func(context.Context) error { return d.openHandler(accessLines) },

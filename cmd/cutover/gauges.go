@@ -14,6 +14,8 @@ func (d *daemon) addGauges() {
 		return func() float64 { return float64(of(d.front.Load().Stats())) }
 	}
 	gauge("cutover_connections", "Open connections of clients.", front(func(s frontend.Stats) int { return s.Open }))
+	gauge("cutover_client_networks", "Client networks that have connections, trusted proxies left out.", func() float64 { return float64(d.limiter.Networks()) })
+	gauge("cutover_memory_limit_bytes", "Memory that the process tries to stay within; 0 for no limit.", func() float64 { return float64(d.memory.Limit) })
 	gauge("cutover_requests_in_flight", "Requests under way, tunnels and event streams left out.", front(func(s frontend.Stats) int { return s.Requests }))
 	gauge("cutover_event_streams", "Requests that are answered with a stream of events, which goes on until somebody ends it.", front(func(s frontend.Stats) int { return s.Streams }))
 	gauge("cutover_tunnels", "Upgraded connections, such as WebSocket.", front(func(s frontend.Stats) int { return s.Tunnels }))

@@ -111,6 +111,7 @@ func (d *daemon) parts() admin.Parts {
 		Upstreams: d.upstreamParts(),
 		Older:     d.older(),
 		Totals:    &totals,
+		Memory:    d.memoryStatus(),
 	}
 }
 

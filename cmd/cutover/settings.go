@@ -35,7 +35,7 @@ const letsEncrypt = "https://acme-v02.api.letsencrypt.org/directory"
 
 // settings lists every key there is, in the order in which 'cutover config' prints them.
 func settings() []setting {
-	return []setting{
+	return append([]setting{
 		{key: "state_dir", initial: "/var/lib/cutover", systemd: "STATE_DIRECTORY", doc: "folder of the rules, keys and certificates", set: text(func(c *Config) *string { return &c.StateDir }, absolute)},
 		{key: "runtime_dir", initial: "/run/cutover", systemd: "RUNTIME_DIRECTORY", doc: "folder of admin.sock", set: text(func(c *Config) *string { return &c.RuntimeDir }, absolute)},
 		{key: "log_format", initial: "json", doc: "json or text", set: text(func(c *Config) *string { return &c.LogFormat }, oneOf("json", "text"))},
@@ -74,7 +74,7 @@ func settings() []setting {
 		{key: "acme.dns.key", initial: "", doc: "name of the key that signs the updates (TSIG)", set: text(func(c *Config) *string { return &c.ACME.DNS.Key }, nil)},
 		{key: "acme.dns.algorithm", initial: "hmac-sha256", doc: "of that key: hmac-sha256 or hmac-sha512", set: text(func(c *Config) *string { return &c.ACME.DNS.Algorithm }, oneOf("hmac-sha256", "hmac-sha512"))},
 		{key: "acme.dns.secret", initial: "", doc: "file of that key's secret, in base64", set: text(func(c *Config) *string { return &c.ACME.DNS.Secret }, absoluteOrEmpty)},
-	}
+	}, limitSettings()...)
 }
 
 func findSetting(key string) (setting, bool) {

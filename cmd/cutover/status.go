@@ -82,7 +82,9 @@ func statusLines(status *admin.Status) [][2]string {
 		lines = append(lines, [2]string{"older", fmt.Sprintf("process %d of %s finishes %s, %s and %s (%s), until %s at the latest; state %s",
 			g.PID, g.Version, count(g.Requests, "request"), count(g.Tunnels, "tunnel"), count(g.Streams, "stream"), count(g.Connections, "connection"), timeText(g.Ends), g.State)})
 	}
+	lines = append(lines, memoryLines(status.Memory)...)
 	lines = append(lines, ownFailureLines(status)...)
+	lines = append(lines, refusedLines(status)...)
 	lines = append(lines, certificateLines(status.Certificates)...)
 	return append(lines, upstreamStatusLines(status.Upstreams, status.Running)...)
 }
@@ -130,6 +132,28 @@ func ownFailureLines(status *admin.Status) [][2]string {
 		}
 	}
 	return lines
+}
+
+// refusedLines are there only if there is something to say.
+func refusedLines(status *admin.Status) [][2]string {
+	if status.Totals == nil || len(status.Totals.Refused) == 0 {
+		return nil
+	}
+	var parts []string
+	for _, reason := range slices.Sorted(maps.Keys(status.Totals.Refused)) {
+		parts = append(parts, fmt.Sprintf("%d %s", status.Totals.Refused[reason], reason))
+	}
+	return [][2]string{{"refused", strings.Join(parts, ", ") + " since the start: 'Limits' in docs/operations.md"}}
+}
+
+func memoryLines(m *admin.MemoryStatus) [][2]string {
+	switch {
+	case m == nil:
+		return nil
+	case m.Limit == 0:
+		return [][2]string{{"memory", fmt.Sprintf("%d MiB, no limit: sudo cutover doctor", m.Used>>20)}}
+	}
+	return [][2]string{{"memory", fmt.Sprintf("%d MiB of %d MiB (%s)", m.Used>>20, m.Limit>>20, m.From)}}
 }
 
 func certificateLines(c *admin.CertificateStatus) [][2]string {

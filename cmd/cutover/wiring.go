@@ -118,7 +118,7 @@ func (d *daemon) openHandler(accessLines io.Writer) error {
 	d.handler = &proxy.Handler{
 		Views: d.store, Upstreams: d.upstreams, Visitors: visitors, Trusted: d.config.TrustedProxies,
 		CertificateReady: d.certificates.Ready, PrepareCertificate: d.certificates.Prepare,
-		Ending: frontend.Ending, Pages: pages, Access: d.access, Metrics: d.metrics, Log: d.log, Instance: instance(),
+		Ending: frontend.Ending, Limits: d.proxyLimits(), Pages: pages, Access: d.access, Metrics: d.metrics, Log: d.log, Instance: instance(),
 	}
 	d.front.Store(d.newFrontend())
 	return nil
@@ -134,7 +134,9 @@ func (d *daemon) newFrontend() *frontend.Server {
 		}
 		return d.handshakes()
 	}
-	front = frontend.New(frontend.Options{Handler: d.certificates.HTTPChallenge(d.handler), Arriving: arriving, Log: d.log})
+	options := d.frontendOptions()
+	options.Handler, options.Arriving = d.certificates.HTTPChallenge(d.handler), arriving
+	front = frontend.New(options)
 	return front
 }
 
@@ -150,7 +152,7 @@ func accessOptions(c Config) proxy.AccessOptions {
 // openAcceptors puts an accept loop on every socket: clear text straight to its sink, TLS through the handshake.
 func (d *daemon) openAcceptors() {
 	for _, listener := range d.sockets[systemd.HTTP] {
-		d.addAcceptor(listener, sink(func() frontend.Sink { return d.front.Load().Plain() }).ServeConn)
+		d.addAcceptor(listener, d.limiter.Connections(sink(func() frontend.Sink { return d.front.Load().Plain() }).ServeConn))
 	}
 	if len(d.sockets[systemd.HTTPS]) == 0 {
 		return
@@ -164,7 +166,7 @@ func (d *daemon) openAcceptors() {
 		Log: d.log, OnResult: d.countHandshake,
 	}
 	for _, listener := range d.sockets[systemd.HTTPS] {
-		d.addAcceptor(listener, d.handshaker.Handle)
+		d.addAcceptor(listener, d.limiter.Handshakes(d.handshaker.Handle))
 	}
 }
 

@@ -50,6 +50,7 @@ func (s *Server) addParts(answer *Status, rows []*rules.Upstream) {
 	answer.Sockets = parts.Sockets
 	answer.Connections = parts.Connections
 	answer.Totals = parts.Totals
+	answer.Memory = parts.Memory
 	answer.Upstreams = first(parts.Upstreams)
 	answer.Older = parts.Older
 	if parts.Certificates != nil {

@@ -136,6 +136,14 @@ type Status struct {
 	// Older are the workers that were replaced and have not ended yet, the oldest first.
 	Older  []GenerationStatus `json:"older,omitempty"`
 	Totals *metrics.Totals    `json:"totals,omitempty"` // what was counted since the process started
+	Memory *MemoryStatus      `json:"memory,omitempty"`
+}
+
+// MemoryStatus says how much memory the process has, and what it tries to stay within.
+type MemoryStatus struct {
+	Used  int64  `json:"used"`  // bytes
+	Limit int64  `json:"limit"` // bytes; 0 for no limit
+	From  string `json:"from"`  // who set the limit
 }
 
 // RulesStatus says which rules are in force.
@@ -222,6 +230,7 @@ type Parts struct {
 	Upstreams    []UpstreamStatus
 	Older        []GenerationStatus
 	Totals       *metrics.Totals
+	Memory       *MemoryStatus
 }
 
 // GenerationStatus is a worker that was replaced, and what it still has to finish.

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,7 +18,9 @@ type answer struct {
 	begin  func() // at the last moment before the answer's head is beyond reach
 	begun  bool
 	events bool // an event stream; guarded by on.mu
-	broken bool // a drain has cut it; guarded by on.mu
+	broken bool // a drain has cut it, or it has stalled; guarded by on.mu
+	// writing is since when a write to an HTTP/2 stream goes on; Unix nanoseconds, 0 for none.
+	writing atomic.Int64
 }
 
 // newAnswer makes a request known. The caller ends it with finish.
@@ -71,6 +74,11 @@ func (a *answer) WriteHeader(status int) {
 // Write begins the answer, like WriteHeader(200), if nothing has yet.
 func (a *answer) Write(b []byte) (int, error) {
 	a.begin()
+	if a.on.framed == nil {
+		return a.ResponseWriter.Write(b)
+	}
+	a.writing.Store(time.Now().UnixNano())
+	defer a.writing.Store(0)
 	return a.ResponseWriter.Write(b)
 }
 

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,6 +23,12 @@ type connection struct {
 	heard    atomic.Int64 // since when the client has sent something, since the connection became new or idle; Unix nanoseconds, 0 for not yet
 	closing  atomic.Bool  // Drain has chosen it to be closed
 	over     atomic.Bool  // nothing more is read from it
+	lengths  lengths      // of HTTP/1.1
+	taking   taking
+	// bodyUntil is when what is left of a request's body must be there, in Unix nanoseconds; 0 for whenever.
+	bodyUntil atomic.Int64
+	// onRefused is told why the client is cut off; may be nil.
+	onRefused func(reason string, client net.Addr)
 
 	work
 }
@@ -48,6 +53,7 @@ func noteState(conn net.Conn, state http.ConnState) {
 		return // since it was handed over
 	case http.StateIdle:
 		c.heard.Store(0)
+		c.bodyUntil.Store(0)
 	case http.StateClosed:
 		c.registry.remove(c)
 	}
@@ -65,6 +71,12 @@ func (c *connection) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if n > 0 && c.heard.Load() == 0 {
 		c.heard.Store(time.Now().UnixNano())
+	}
+	if c.framed == nil {
+		c.lengths.follow(b[:n])
+	}
+	if err != nil {
+		c.readFailed(err)
 	}
 	return n, err
 }
@@ -102,19 +114,12 @@ func (c *connection) silent() bool { return c.heard.Load() == 0 && !unread(c.Con
 
 // unread reports whether bytes wait in the kernel.
 func unread(conn net.Conn) bool {
-	if secure, ok := conn.(*tls.Conn); ok {
-		conn = secure.NetConn()
-	}
-	socket, ok := conn.(syscall.Conn)
-	if !ok {
-		return false
-	}
-	raw, err := socket.SyscallConn()
-	if err != nil {
+	raw := socketOf(conn)
+	if raw == nil {
 		return false
 	}
 	waiting := 0
-	err = raw.Control(func(fd uintptr) { waiting, _ = unix.IoctlGetInt(int(fd), unix.SIOCINQ) })
+	err := raw.Control(func(fd uintptr) { waiting, _ = unix.IoctlGetInt(int(fd), unix.SIOCINQ) })
 	return err == nil && waiting > 0
 }
 

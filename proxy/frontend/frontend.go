@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,6 +39,18 @@ type Options struct {
 	// PartingGrace is how long a tunnel or an event stream may take to end when Drain has asked it to, see Ending; 0 means
 	// 5 s.
 	PartingGrace time.Duration
+	// MaxStreams bounds the requests under way on an HTTP/2 connection; 0 means 128.
+	MaxStreams int
+	// Stall is how long a client may take nothing of what waits for it; 0 means 5 min.
+	Stall time.Duration
+	// BodyGrace is how long what is left of a request's body may still take when its answer has ended or, over HTTP/1.1 and
+	// without full duplex, has begun; 0 means 10 s.
+	BodyGrace time.Duration
+	// OnRefused is told why a client is cut off, by one of the words of this package; client may be nil. May be nil.
+	OnRefused func(reason string, client net.Addr)
+	// Trusted reports whether an address is a proxy's that may speak for many clients on one HTTP/2 connection: it may send as
+	// many frames as it likes. nil means none is.
+	Trusted func(netip.Addr) bool
 	// Arriving counts connections that are on their way to a sink, for Drain to wait for; nil means none.
 	Arriving func() int
 	// Log gets what net/http reports, at debug level and at most 10 lines a second, panics of the handler as errors, and what
@@ -74,7 +87,13 @@ func New(o Options) *Server {
 	o.IdleGrace = orDefault(o.IdleGrace, 2*time.Second)
 	o.GoAwayDelay = orDefault(o.GoAwayDelay, time.Second)
 	o.PartingGrace = orDefault(o.PartingGrace, 5*time.Second)
-	s := &Server{options: o, log: o.Log, drained: make(chan struct{})}
+	o.MaxStreams = orDefault(o.MaxStreams, 128)
+	o.Stall = orDefault(o.Stall, 5*time.Minute)
+	o.BodyGrace = orDefault(o.BodyGrace, 10*time.Second)
+	s := &Server{
+		options: o, log: o.Log, drained: make(chan struct{}),
+		known: registry{onRefused: o.OnRefused, streams: o.MaxStreams, trusted: o.Trusted},
+	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -82,6 +101,7 @@ func New(o Options) *Server {
 	s.plain.server.Protocols.SetHTTP1(true)
 	s.http1.server.Protocols.SetHTTP1(true)
 	s.http2.server.Protocols.SetUnencryptedHTTP2(true) // TLS ends before it, so that GOAWAY can be put between frames
+	s.http2.server.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: o.MaxStreams, CountError: s.countError}
 	return s
 }
 
@@ -124,6 +144,7 @@ func (s *Server) Run(ctx context.Context) error {
 			}
 		})
 	}
+	serving.Go(func() { s.watchStalls(base) })
 	var err error
 	select {
 	case <-ctx.Done():

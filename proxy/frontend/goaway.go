@@ -2,6 +2,7 @@ package frontend
 
 import (
 	"crypto/tls"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,11 +15,14 @@ import (
 // It must not have a method ConnectionState, or net/http would take it for TLS and never look for HTTP/2.
 type framedConn struct {
 	*connection
-	tls *tls.ConnectionState
+	tls   *tls.ConnectionState
+	flood *flood
 
 	asked  atomic.Bool  // Drain has seen to the warning
 	wanted atomic.Bool  // the warning is to be sent
 	warned atomic.Int64 // when it was, in Unix nanoseconds; 0 for not yet
+	// farewell is the error code of the GOAWAY that is to be sent instead, since the connection ends now, and 1; 0 for none.
+	farewell atomic.Uint32
 
 	mu sync.Mutex // held while something is written
 	at position
@@ -27,10 +31,17 @@ type framedConn struct {
 // announceTimeout is how long a client that does not read may hold up the warning; it then loses the connection.
 const announceTimeout = 5 * time.Second
 
-// goAway returns the frame GOAWAY(last stream 2^31-1, NO_ERROR).
-func goAway() []byte {
-	return []byte{0, 0, 8, frameGoAway, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0}
+// newFramedConn returns a connection that is not yet known.
+func (r *registry) newFramedConn(c net.Conn, state *tls.ConnectionState) *framedConn {
+	framed := &framedConn{connection: r.newConnection(c), tls: state, flood: newFlood(r.streams)}
+	framed.flood.trusted = r.trusts(c)
+	framed.at.entered = framed.flood.answered
+	framed.connection.framed = framed
+	return framed
 }
+
+// goAway returns the frame GOAWAY(last stream 2^31-1, NO_ERROR).
+func goAway() []byte { return goAwayWith(1<<31-1, noError) }
 
 // announce sends the warning as soon as a frame has ended, once. It does not wait for a write that is going on: that
 // one sends it when it is done.
@@ -65,12 +76,16 @@ func (c *framedConn) due() bool { return c.at.border() && c.wanted.Load() }
 
 func (c *framedConn) insert() error {
 	c.wanted.Store(false)
-	if c.warned.Load() != 0 {
+	frame := goAway()
+	if farewell := c.farewell.Load(); farewell != 0 {
+		frame = goAwayWith(c.flood.highest.Load(), farewell-1)
+		c.at.gone = true
+	} else if c.warned.Load() != 0 {
 		return nil
 	}
 	c.warned.Store(time.Now().UnixNano())
 	_ = c.SetWriteDeadline(time.Now().Add(announceTimeout))
-	_, err := c.Conn.Write(goAway())
+	_, err := c.Conn.Write(frame)
 	_ = c.SetWriteDeadline(time.Time{})
 	return err
 }

@@ -89,7 +89,7 @@ func FuzzTheWarningStandsBetweenTwoFramesWhereverTheWritesAreCut(f *testing.F) {
 			script = script[:64]
 		}
 		said, out := speech(script), &recorder{}
-		c := &framedConn{connection: (&registry{}).newConnection(out)}
+		c := (&registry{}).newFramedConn(out, nil)
 		announced := false
 		for written := 0; written < len(said); {
 			if !announced && written >= int(at) {
@@ -112,7 +112,7 @@ func FuzzTheWarningStandsBetweenTwoFramesWhereverTheWritesAreCut(f *testing.F) {
 
 func TestTheWarningIsSentAtOnceWhereTheServerIsSilent(t *testing.T) {
 	out := &recorder{}
-	c := &framedConn{connection: (&registry{}).newConnection(out)}
+	c := (&registry{}).newFramedConn(out, nil)
 	said := speech([]byte{1, 3})
 	if _, err := c.Write(said); err != nil {
 		t.Fatal(err)
@@ -126,7 +126,7 @@ func TestTheWarningIsSentAtOnceWhereTheServerIsSilent(t *testing.T) {
 
 func TestNoWarningFollowsTheServersOwnGoAway(t *testing.T) {
 	out := &recorder{}
-	c := &framedConn{connection: (&registry{}).newConnection(out)}
+	c := (&registry{}).newFramedConn(out, nil)
 	var said bytes.Buffer
 	said.Write(speech(nil))
 	if err := http2.NewFramer(&said, nil).WriteGoAway(7, http2.ErrCodeNo, nil); err != nil {
@@ -150,7 +150,7 @@ func TestNoWarningFollowsTheServersOwnGoAway(t *testing.T) {
 func TestAWarningAskedForDuringAWriteIsSentWhenThatWriteIsDone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ours, theirs := net.Pipe()
-		c := &framedConn{connection: (&registry{}).newConnection(theirs)}
+		c := (&registry{}).newFramedConn(theirs, nil)
 		said := speech([]byte{4})
 		wrote := make(chan error, 1)
 		go func() {
@@ -174,7 +174,7 @@ func TestAWarningAskedForDuringAWriteIsSentWhenThatWriteIsDone(t *testing.T) {
 func TestAClientThatDoesNotReadTheWarningLosesTheConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ours, theirs := net.Pipe()
-		c := &framedConn{connection: (&registry{}).newConnection(theirs)}
+		c := (&registry{}).newFramedConn(theirs, nil)
 		go func() { _, _ = io.CopyN(io.Discard, ours, int64(len(speech(nil)))) }()
 		if _, err := c.Write(speech(nil)); err != nil {
 			t.Fatal(err)

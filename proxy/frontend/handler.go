@@ -10,7 +10,9 @@ import (
 
 // serveHTTP1 is the handler of the roles that speak HTTP/1.1.
 func (s *Server) serveHTTP1(w http.ResponseWriter, r *http.Request) {
-	lame := newLameWriter(s.newAnswer(w, connectionOf(r)))
+	on := connectionOf(r)
+	lame := newLameWriter(s.newAnswer(w, on))
+	lame.last, lame.body = on.last(r), r.ContentLength != 0
 	defer lame.finish()
 	if r.ProtoMajor != 1 { // net/http lets HTTP/2's preface through, for handlers that would take it from there
 		http.Error(lame, "HTTP/2 is spoken over TLS only", http.StatusHTTPVersionNotSupported)

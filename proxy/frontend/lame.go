@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"net"
 	"net/http"
+	"sync/atomic"
+	"time"
 )
 
 // lameWriter tells an HTTP/1.1 client with its answer that the connection ends, while the server drains: then no request
@@ -12,6 +14,10 @@ import (
 type lameWriter struct {
 	*answer
 	hijacked bool
+	last     bool        // the request is the last on its connection whether or not the server drains
+	body     bool        // the request has a body
+	duplex   bool        // it may come while the answer goes
+	late     atomic.Bool // the handler does not wait for it any more
 }
 
 func newLameWriter(a *answer) *lameWriter {
@@ -21,8 +27,11 @@ func newLameWriter(a *answer) *lameWriter {
 }
 
 func (w *lameWriter) start() {
-	if !w.begun && w.server.Draining() {
+	if !w.begun && (w.last || w.server.Draining()) {
 		w.Header().Set("Connection", "close")
+	}
+	if !w.begun && !w.duplex {
+		w.hurryBody() // net/http reads it before it sends anything
 	}
 	w.answer.start()
 }
@@ -37,6 +46,19 @@ func (w *lameWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return conn, buffered, err
 }
 
+// EnableFullDuplex lets the handler read the request's body after it has begun to answer.
+func (w *lameWriter) EnableFullDuplex() error {
+	w.duplex = true
+	return http.NewResponseController(w.ResponseWriter).EnableFullDuplex()
+}
+
+// SetReadDeadline bounds the time for the request's body. One that has passed by now leaves what is still to come of it no
+// grace.
+func (w *lameWriter) SetReadDeadline(deadline time.Time) error {
+	w.late.Store(!deadline.IsZero() && deadline.Before(time.Now()))
+	return w.on.SetReadDeadline(deadline)
+}
+
 // finish is for when the handler has returned: net/http may be about to answer in its stead.
 func (w *lameWriter) finish() {
 	if w.hijacked {
@@ -44,5 +66,6 @@ func (w *lameWriter) finish() {
 	} else {
 		w.begin()
 	}
+	w.hurryBody()
 	w.answer.finish()
 }

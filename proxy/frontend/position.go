@@ -18,6 +18,8 @@ type position struct {
 	begun   bool // a whole frame has gone by: the server's SETTINGS must come first (§3.4)
 	headers bool // between HEADERS and its last CONTINUATION, where no other frame may come (§6.10)
 	gone    bool // the server has sent GOAWAY itself: another must not raise its last stream (§6.8)
+	// entered is told the header of each frame; may be nil.
+	entered func(kind, flags byte, length int)
 }
 
 // border reports whether a GOAWAY may be put here.
@@ -47,6 +49,9 @@ func (p *position) enter() {
 	p.have = 0
 	p.left = int(p.header[0])<<16 | int(p.header[1])<<8 | int(p.header[2])
 	p.begun = p.begun || p.left == 0
+	if p.entered != nil {
+		p.entered(p.header[3], p.header[4], p.left)
+	}
 	switch p.header[3] {
 	case frameHeaders, framePushPromise, frameContinuation:
 		p.headers = p.header[4]&flagEndHeaders == 0

@@ -3,22 +3,37 @@ package frontend
 import (
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"time"
 )
 
 // registry knows every connection from the moment it is handed over until it is closed.
 type registry struct {
-	mu   sync.Mutex
-	open map[*connection]struct{}
+	mu      sync.Mutex
+	open    map[*connection]struct{}
+	streams int // that an HTTP/2 connection may have under way
+	// trusted says whose HTTP/2 connections are not looked at for floods; nil for nobody's.
+	trusted func(netip.Addr) bool
+	// onRefused is what connections tell; may be nil.
+	onRefused func(reason string, client net.Addr)
 }
 
 // newConnection returns a connection that is not yet known.
 func (r *registry) newConnection(c net.Conn) *connection {
-	known := &connection{Conn: c, registry: r}
+	known := &connection{Conn: c, registry: r, onRefused: r.onRefused}
 	known.since.Store(time.Now().UnixNano())
 	known.state.Store(int32(http.StateNew))
 	return known
+}
+
+// trusts reports whether a connection is a trusted proxy's.
+func (r *registry) trusts(c net.Conn) bool {
+	if r.trusted == nil {
+		return false
+	}
+	remote, ok := c.RemoteAddr().(*net.TCPAddr)
+	return ok && r.trusted(remote.AddrPort().Addr().Unmap().WithZone(""))
 }
 
 func (r *registry) add(c *connection) {

@@ -38,9 +38,7 @@ func (s *Server) HTTP2() Sink {
 			return
 		}
 		state := secure.ConnectionState()
-		framed := &framedConn{connection: s.known.newConnection(c), tls: &state}
-		framed.connection.framed = framed
-		s.take(s.http2, framed)
+		s.take(s.http2, s.known.newFramedConn(c, &state))
 	})
 }
 

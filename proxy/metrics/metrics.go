@@ -66,10 +66,10 @@ func New() *Metrics {
 		own: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "cutover_own_failures_total", Help: "Failures that Cutover itself caused, by cause; a deploy is judged by them.",
 		}, []string{"cause"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "cutover_refused_total", Help: "Connections and requests that a limit or a guard has refused or cut off, by reason.",
+		}, []string{"reason"}),
 	}
-	m.refused = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "cutover_refused_total", Help: "Requests that were refused before they were routed, by reason.",
-	}, []string{"reason"})
 	for _, reason := range refusals() {
 		m.refused.WithLabelValues(reason)
 	}
@@ -120,17 +120,18 @@ func (m *Metrics) Event(kind, outcome string) {
 	}
 }
 
-// Refused counts a request that was refused before it was routed; reason must come from a fixed set of words.
-func (m *Metrics) Refused(reason string) {
-	if m != nil {
-		m.refused.WithLabelValues(reason).Inc()
-	}
-}
-
 // OwnFailure counts a failure that Cutover itself caused. A nil Metrics counts nothing.
 func (m *Metrics) OwnFailure(cause string) {
 	if m != nil {
 		m.own.WithLabelValues(cause).Inc()
+	}
+}
+
+// Refused counts what a limit or a guard has refused or cut off; reason must come from a fixed set of words. A nil Metrics
+// counts nothing.
+func (m *Metrics) Refused(reason string) {
+	if m != nil {
+		m.refused.WithLabelValues(reason).Inc()
 	}
 }
 

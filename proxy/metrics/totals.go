@@ -5,6 +5,7 @@ type Totals struct {
 	OwnFailures map[string]uint64 `json:"own_failures"` // that Cutover itself caused, by cause
 	Requests    Outcome           `json:"requests"`     // those that were not answered with 5xx, and those that were, whoever's fault that is
 	Handshakes  Outcome           `json:"handshakes"`   // TLS
+	Refused     map[string]uint64 `json:"refused"`      // what limits and guards have refused or cut off, by reason
 }
 
 // Outcome counts what went well and what did not.
@@ -23,7 +24,7 @@ func (o *Outcome) add(good bool, n float64) {
 
 // Totals sums up what was counted so far.
 func (m *Metrics) Totals() Totals {
-	t := Totals{OwnFailures: map[string]uint64{}}
+	t := Totals{OwnFailures: map[string]uint64{}, Refused: map[string]uint64{}}
 	families, _ := m.registry.Gather() // it returns what it has, whatever a collector of the runtime may say
 	for _, family := range families {
 		for _, counter := range family.GetMetric() {
@@ -41,6 +42,8 @@ func (t *Totals) add(name string, labels map[string]string, n float64) {
 	switch {
 	case name == "cutover_own_failures_total":
 		t.OwnFailures[labels["cause"]] += uint64(n)
+	case name == "cutover_refused_total" && n > 0:
+		t.Refused[labels["reason"]] += uint64(n)
 	case name == "cutover_requests_total":
 		t.Requests.add(labels["code"] != "5xx", n)
 	case name == "cutover_events_total" && labels["kind"] == "handshake":

@@ -31,6 +31,7 @@ const current = "/opt/cutover/releases/cutover-20260101000001"
 func healthy(t *testing.T) *patient {
 	t.Helper()
 	p := &patient{t: t, status: admin.Status{Running: true, Ready: true, PID: 42, Version: "20260101000001+abc"}}
+	p.status.Memory = &admin.MemoryStatus{Used: 100 << 20, Limit: 1 << 30, From: "limits.memory"}
 	socket := func(name, port string) map[string]string {
 		return map[string]string{
 			"ActiveState": "active", "FileDescriptorName": name, "TriggerLimitIntervalUSec": "0",
@@ -124,7 +125,7 @@ func TestNothingIsWrongWithAHealthyMachine(t *testing.T) {
 			t.Errorf("%+v", f)
 		}
 	}
-	if len(findings) != 16 {
+	if len(findings) != 17 {
 		t.Errorf("%d findings", len(findings))
 	}
 }
@@ -169,6 +170,7 @@ func spoiledProcesses() map[string]spoiled {
 			p.write("/other", "")
 			p.link("/proc/42/exe", p.Files+"/other")
 		}, "release", Warn, "runs another"},
+		"no memory limit":   {func(p *patient) { p.status.Memory = &admin.MemoryStatus{From: "none"} }, "memory limit", Warn, "there is none"},
 		"few files":         {func(p *patient) { p.write("/proc/42/limits", "Max open files 1024 4096 files\n") }, "file limit", Fail, "1024"},
 		"not so many files": {func(p *patient) { p.write("/proc/42/limits", "Max open files 20000 20000 files\n") }, "file limit", Warn, "20000"},
 	}
@@ -246,7 +248,7 @@ func TestWhatAUserCannotSeeIsNeverOK(t *testing.T) {
 	p.Root, p.silent = false, fmt.Errorf("dial: %w", fs.ErrPermission)
 	for _, f := range Examine(t.Context(), p.Machine) {
 		switch f.Check {
-		case "admin socket", "ports 80 and 443", "file limit", "release", "rules":
+		case "admin socket", "ports 80 and 443", "file limit", "memory limit", "release", "rules":
 			if f.Result != Unchecked || f.Next != "run it with sudo" {
 				t.Errorf("%+v", f)
 			}

@@ -89,6 +89,19 @@ func (x *examination) limits(context.Context) {
 	}
 }
 
+// memory looks for a ceiling: without one, a flood takes memory from everything else on the machine.
+func (x *examination) memory(context.Context) {
+	switch m := x.status.Memory; {
+	case !x.answered || m == nil:
+		x.unseen("memory limit", "no daemon answers")
+	case m.Limit == 0:
+		x.warn("memory limit", "there is none: a flood may take memory from everything else on the machine",
+			"write MemoryMax=80% into [Service], then restart: systemctl edit cutover; or set limits.memory")
+	default:
+		x.ok("memory limit", fmt.Sprintf("%d MiB, of which %d MiB are used (%s)", m.Limit/mebibyte, m.Used/mebibyte, m.From))
+	}
+}
+
 // openFiles reads the soft limit from /proc/PID/limits.
 func openFiles(text string) (limit uint64, known bool) {
 	for line := range strings.Lines(text) {
