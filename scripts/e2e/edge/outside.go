@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"cutover/scripts/e2e/box"
+	"cutover/scripts/e2e/edge/smuggle"
 	"cutover/scripts/e2e/installed"
 )
 
@@ -77,13 +78,13 @@ func (o *outside) boot(s *box.Stage) (b *box.Box, program string) {
 	program = installed.Self(s, folder, "edge")
 	fmt.Fprintln(o.log, "edge: booting a box for", filepath.Base(o.release))
 	b = box.Boot(s, folder, o.others)
-	b.Run("for name in " + loadHost + " " + smuggleHost + "; do echo 127.0.0.1 $name >>/etc/hosts; done")
+	b.Run("for name in " + loadHost + " " + smuggle.Host + "; do echo 127.0.0.1 $name >>/etc/hosts; done")
 	b.Start(o.log, program, "service", "-listen", "127.0.0.1:9001")
 	directory := o.startCA(s, b, program)
 	installed.Install(s, b, folder, o.release, o.scripts, "[acme]\ndirectory = \""+directory+"\"\nroot = \""+caRootFile+"\"\n")
 	b.Run("cutover upstreams set v1 http://127.0.0.1:9001 && cutover upstreams set v2 http://127.0.0.1:9001 && " +
 		"cutover upstreams set recorder http://" + recorderAddress + " && cutover rules set " + loadHost + " --percent 50 && " +
-		"cutover rules set " + smuggleHost + " --v1 recorder --v2 recorder")
+		"cutover rules set " + smuggle.Host + " --v1 recorder --v2 recorder")
 	b.Run("runuser -u cutover -- sqlite3 -cmd '.timeout 5000' /var/lib/cutover/rules.db \"INSERT INTO rules(host) VALUES('" +
 		strings.Join(knownAll(), "'),('") + "')\"")
 	b.Run("curl -sS --max-time 60 --retry 5 --retry-connrefused --cacert " + issuerFile + " -d x https://" + loadHost + "/echo")

@@ -8,10 +8,7 @@ import (
 	"cutover/scripts/e2e/edge/smuggle"
 )
 
-const (
-	smuggleHost     = "smuggle.test"
-	recorderAddress = "127.0.0.1:9003" // an upstream of cutover's
-)
+const recorderAddress = "127.0.0.1:9003" // an upstream of cutover's
 
 // smuggled is what became of a vector.
 type smuggled = smuggle.Outcome
@@ -29,7 +26,7 @@ func (in *inside) smuggle(ctx context.Context, m *measured) error {
 	running.Go(func() { recorder.Serve(serving, listener) })
 	defer running.Wait()
 	defer stop()
-	prover := &smuggle.Prover{Address: plainAddress, Host: smuggleHost, Recorder: recorder}
+	prover := &smuggle.Prover{Address: plainAddress, Recorder: recorder}
 	for _, v := range smuggle.Vectors() {
 		outcome, err := prover.Prove(ctx, v)
 		if err != nil {

@@ -26,6 +26,9 @@ const (
 	Either  Want = "refused or one request" // the standard leaves it to the proxy
 )
 
+// Host is the host that the vectors ask for. The proxy must forward it to the recorder.
+const Host = "smuggle.test"
+
 // Vector is a request on a connection of its own. In Raw, HOST is the host and /PATH its path; /smuggled is the path that
 // the server behind must never see.
 type Vector struct {
@@ -45,8 +48,7 @@ type Outcome struct {
 
 // Prover sends vectors to a proxy that forwards to its recorder.
 type Prover struct {
-	Address  string // of the proxy
-	Host     string // that it forwards to the recorder
+	Address  string // of the proxy, which forwards Host to the recorder
 	Recorder *Recorder
 	Patience time.Duration // for an answer; 0 means 2 s
 }
@@ -83,6 +85,9 @@ func (p *Prover) judged(ctx context.Context, v Vector, status int) (Outcome, err
 	return o, nil
 }
 
+// moment is how long a proxy may take for an answer too many.
+const moment = 200 * time.Millisecond
+
 // send writes the bytes of a vector, and returns the status of the first answer; 0 if there was none.
 func (p *Prover) send(ctx context.Context, raw string) (status int, err error) {
 	conn, err := p.dial(ctx)
@@ -90,7 +95,7 @@ func (p *Prover) send(ctx context.Context, raw string) (status int, err error) {
 		return 0, err
 	}
 	defer func() { _ = conn.Close() }()
-	raw = strings.NewReplacer("HOST", p.Host, "/PATH", path).Replace(raw)
+	raw = strings.NewReplacer("HOST", Host, "/PATH", path).Replace(raw)
 	if _, err := io.WriteString(conn, raw); err != nil {
 		return 0, nil //nolint:nilerr // the proxy may end it meanwhile
 	}
@@ -104,6 +109,7 @@ func (p *Prover) send(ctx context.Context, raw string) (status int, err error) {
 		_ = answer.Body.Close()
 		if status < http.StatusOK {
 			status = answer.StatusCode
+			_ = conn.SetReadDeadline(time.Now().Add(moment))
 		}
 	}
 }
@@ -132,7 +138,7 @@ func (p *Prover) next(ctx context.Context) (fault string, err error) {
 		if err != nil {
 			return "", err
 		}
-		text, err := ask(conn, p.Host, want)
+		text, err := ask(conn, Host, want)
 		if err = errors.Join(err, conn.Close()); err != nil {
 			return "the next visitor's request fails: " + err.Error(), nil
 		}
