@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"sync"
 	"syscall"
@@ -47,6 +48,7 @@ type attacked struct {
 	Worker  time.Duration      `json:"worker"` // processor time
 	Died    bool               `json:"died"`   // the worker is another one
 	Moved   map[string]float64 `json:"moved"`  // counters
+	Idle    idle               `json:"idle"`
 }
 
 // inside is the measurement, where cutover runs.
@@ -57,7 +59,7 @@ type inside struct {
 	others string // the folder with scanners
 	root   string // PEM file
 	roots  *x509.CertPool
-	calm   *load.Report // that serves for several floods in a row, in the short measurement
+	calm   *attacked // that serves for several floods in a row, in the short measurement
 	log    io.Writer
 }
 
@@ -133,7 +135,7 @@ func (in *inside) try(ctx context.Context, t trial, m *measured) (a attacked, er
 	if err := in.settle(ctx); err != nil {
 		return a, err
 	}
-	if a.Calm, err = in.calmLoad(ctx, t); err != nil {
+	if err := in.calmLoad(ctx, &a); err != nil {
 		return a, err
 	}
 	in.step("%s: %d connections, %d a second", t.Attack, t.Connections, t.PerSecond)
@@ -156,19 +158,23 @@ func (in *inside) try(ctx context.Context, t trial, m *measured) (a attacked, er
 }
 
 // calmLoad is what others meet while nobody attacks. In the short measurement, floods of frames share one.
-func (in *inside) calmLoad(ctx context.Context, t trial) (load.Report, error) {
-	if in.short && t.isFlood() && in.calm != nil {
-		return *in.calm, nil
+func (in *inside) calmLoad(ctx context.Context, a *attacked) error {
+	if in.short && a.isFlood() && in.calm != nil {
+		a.Calm, a.Idle = in.calm.Calm, in.calm.Idle
+		return nil
 	}
-	in.step("%s: calm", t.Attack)
+	in.step("%s: calm", a.Attack)
+	before := newIdleClock()
 	report, err := in.ask(ctx, func(ctx context.Context) error {
 		wait(ctx, in.sizes.calm)
 		return ctx.Err()
 	})
-	if t.isFlood() {
-		in.calm = &report
+	a.Calm, a.Idle = report, idle{Of: runtime.NumCPU(), Calm: before.since()}
+	if a.isFlood() {
+		calm := *a
+		in.calm = &calm
 	}
-	return report, err
+	return err
 }
 
 // during attacks, and looks at the worker meanwhile.
@@ -178,7 +184,7 @@ func (in *inside) during(ctx context.Context, t trial, a *attacked, m *measured)
 		return err
 	}
 	pid, resident := worker(ctx)
-	used := processorTime(pid)
+	used, idle := processorTime(pid), newIdleClock()
 	a.Memory.Before = resident
 	watching, stop := context.WithCancel(ctx)
 	var looking sync.WaitGroup
@@ -196,7 +202,7 @@ func (in *inside) during(ctx context.Context, t trial, a *attacked, m *measured)
 	if err != nil {
 		return err
 	}
-	a.Worker = processorTime(pid) - used
+	a.Worker, a.Idle.During = processorTime(pid)-used, idle.since()
 	now, resident := worker(ctx)
 	a.Memory.After, a.Died = resident, now != pid
 	after, err := counters(ctx)
@@ -228,8 +234,10 @@ func (in *inside) ask(ctx context.Context, work func(context.Context) error) (lo
 
 // attack runs an attack in a process of its own, which gives way to all others.
 func (in *inside) attack(ctx context.Context, t trial, names []string) (result attack.Result, err error) {
-	arguments := []string{"attack", "-name", t.Attack, "-connections", strconv.Itoa(t.Connections), "-per-second", strconv.Itoa(t.PerSecond),
-		"-total", strconv.Itoa(t.Total), "-for", t.Lasts.String(), "-bound", t.Bound.String(), "-root", in.root}
+	arguments := []string{
+		"attack", "-name", t.Attack, "-connections", strconv.Itoa(t.Connections), "-per-second", strconv.Itoa(t.PerSecond),
+		"-total", strconv.Itoa(t.Total), "-for", t.Lasts.String(), "-bound", t.Bound.String(), "-root", in.root,
+	}
 	for _, name := range names {
 		arguments = append(arguments, "-ask-for", name)
 	}

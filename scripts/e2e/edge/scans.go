@@ -81,10 +81,12 @@ type sslscanReport struct {
 			Supported int `xml:"supported,attr"`
 			Secure    int `xml:"secure,attr"`
 		} `xml:"renegotiation"`
-		Heartbleed []struct {
-			Vulnerable int `xml:"vulnerable,attr"`
-		} `xml:"heartbleed"`
+		Heartbleed []heartbleed `xml:"heartbleed"`
 	} `xml:"ssltest"`
+}
+
+type heartbleed struct {
+	Vulnerable int `xml:"vulnerable,attr"`
 }
 
 func (in *inside) sslscan(ctx context.Context, s *scans) error {
@@ -126,11 +128,7 @@ func (r *sslscanReport) findings() (list []finding) {
 	if r.Test.Renegotiation.Supported != 0 && r.Test.Renegotiation.Secure == 0 {
 		add("renegotiation", "HIGH", "insecure renegotiation is supported")
 	}
-	if slices.ContainsFunc(r.Test.Heartbleed, func(h struct {
-		Vulnerable int `xml:"vulnerable,attr"`
-	}) bool {
-		return h.Vulnerable != 0
-	}) {
+	if slices.ContainsFunc(r.Test.Heartbleed, func(h heartbleed) bool { return h.Vulnerable != 0 }) {
 		add("heartbleed", "CRITICAL", "Heartbleed")
 	}
 	return list

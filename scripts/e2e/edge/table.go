@@ -67,7 +67,11 @@ func (t *table) fact(what, measured string) { fmt.Fprintf(t.out, "| %s | %s | | 
 func (t *table) attack(a attacked) {
 	fmt.Fprintf(t.out, "\n### %s: %s\n", a.Attack, a.says())
 	fmt.Fprintf(t.out, "\n%s, from processes that give way to others (nice 19), half of the connections from one address and the others from an address each. "+
-		"The attackers used %s, the worker %s.\n", a.size(), processors(a.Result.CPU, a.Result.Lasted), processors(a.Worker, a.Result.Lasted))
+		"The attackers used %s, the worker %s. Of %d processors %.1f were idle in the calm, %.1f meanwhile.\n",
+		a.size(), processors(a.Result.CPU, a.Result.Lasted), processors(a.Worker, a.Result.Lasted), a.Idle.Of, a.Idle.Calm, a.Idle.During)
+	if a.Idle.busy() {
+		fmt.Fprint(t.out, "\nThe machine was busy with something else: times say nothing.\n")
+	}
 	t.head()
 	if a.Attack == "handshakes" {
 		t.orders()
@@ -136,15 +140,13 @@ func (t *table) cut(a attacked) {
 	}
 }
 
-// counted judges whether the worker's own counters tell of it.
+// counted judges whether the worker's own counters tell of it. Handshakes have outcomes of their own.
 func (t *table) counted(a attacked) {
+	counted := false
 	for name := range a.Moved {
-		if strings.HasPrefix(name, "refused_total") || strings.Contains(name, `kind="handshake"`) {
-			t.line("counted", tell(a.Moved), "by reason", true)
-			return
-		}
+		counted = counted || strings.HasPrefix(name, "refused_total") || a.Attack == "handshakes" && strings.Contains(name, `kind="handshake"`)
 	}
-	t.line("counted", tell(a.Moved), "by reason", false)
+	t.line("counted", tell(a.Moved), "by reason", counted)
 }
 
 const memoryBar = 600e6

@@ -17,7 +17,7 @@ func flawless() measured {
 		return attacked{
 			trial: trial{Attack: name, Bound: 5 * time.Second}, Calm: calm, During: calm,
 			Result: attack.Result{Opened: 10, Cut: 10, Sent: 10, Answers: map[string]int{"431": 10}, Lasted: time.Second},
-			Memory: memory{Most: 100e6}, Moved: map[string]float64{`refused_total{reason="slow"}`: 10},
+			Memory: memory{Most: 100e6}, Moved: map[string]float64{`refused_total{reason="slow"}`: 10}, Idle: idle{Of: 2, Calm: 1.5, During: 1},
 		}
 	}
 	level := 1.3
@@ -64,6 +64,18 @@ func TestEveryBarCanBeMissed(t *testing.T) {
 		}
 		if missed != 1 || !found {
 			t.Errorf("%s: %d are missed:\n%s", want, missed, text.String())
+		}
+	}
+}
+
+func TestATableSaysWhetherTheMachineWasBusy(t *testing.T) {
+	m := flawless()
+	for busy, idle := range map[bool]float64{true: 0.9, false: 1.1} {
+		m.Attacks[0].Idle.Calm = idle
+		var text strings.Builder
+		printTable(&text, false, m)
+		if strings.Contains(text.String(), "times say nothing") != busy {
+			t.Errorf("%.1f idle:\n%s", idle, text.String())
 		}
 	}
 }

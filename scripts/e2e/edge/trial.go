@@ -71,10 +71,10 @@ func full() sizes {
 
 func short() sizes {
 	return sizes{
-		calm: 4 * time.Second, handshakes: 9000,
-		slow:   trial{Connections: 1000, PerSecond: 500, Lasts: 16 * time.Second, Bound: headTimeout + 3*time.Second},
-		held:   trial{Connections: 500, PerSecond: 250, Lasts: 16 * time.Second, Bound: headTimeout + 3*time.Second},
-		bodies: trial{Connections: 200, PerSecond: 200, Lasts: 24 * time.Second, Bound: 20 * time.Second},
+		calm: 3 * time.Second, handshakes: 9000,
+		slow:   trial{Connections: 1000, PerSecond: 500, Lasts: 15 * time.Second, Bound: headTimeout + 3*time.Second},
+		held:   trial{Connections: 500, PerSecond: 250, Lasts: 15 * time.Second, Bound: headTimeout + 3*time.Second},
+		bodies: trial{Connections: 200, PerSecond: 200, Lasts: 18 * time.Second, Bound: 16 * time.Second},
 		bombs:  200, frames: 5 * time.Second, framed: 4 * time.Second,
 	}
 }

@@ -69,6 +69,40 @@ func processorTime(pid string) time.Duration {
 	return time.Duration(user+system) * time.Second / ticksPerSecond
 }
 
+// idle is how many processors had nothing to do.
+type idle struct {
+	Of     int     `json:"of"`
+	Calm   float64 `json:"calm"`
+	During float64 `json:"during"`
+}
+
+// busy: the calm load uses less than half of the machine, so something else was at work, too.
+func (i idle) busy() bool { return i.Calm < float64(i.Of)/2 }
+
+// idleClock counts the time in which processors have nothing to do.
+type idleClock struct {
+	began time.Time
+	idle  time.Duration
+}
+
+func newIdleClock() idleClock { return idleClock{time.Now(), idleTime()} }
+
+// since is how many processors had nothing to do since the clock was made.
+func (c idleClock) since() float64 {
+	return (idleTime() - c.idle).Seconds() / time.Since(c.began).Seconds()
+}
+
+// idleTime is that of all processors since the machine was booted.
+func idleTime() time.Duration {
+	text, _ := os.ReadFile("/proc/stat")
+	fields := strings.Fields(string(text))
+	if len(fields) < 6 {
+		return 0
+	}
+	ticks, _ := strconv.ParseInt(fields[4], 10, 64) // the kernel writes numbers
+	return time.Duration(ticks) * time.Second / ticksPerSecond
+}
+
 // counters reads cutover's metrics.
 func counters(ctx context.Context) (map[string]float64, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://admin/metrics", nil)

@@ -133,9 +133,11 @@ func slowHeads(ctx context.Context, a *attacker) {
 	a.hold(ctx,
 		held{every: dripEvery, begin: write(begin), step: line},
 		held{every: dripEvery, begin: write(begin), step: line, protocol: "http/1.1"},
-		held{every: dripEvery, protocol: raw,
+		held{
+			every: dripEvery, protocol: raw,
 			begin: func(_ *attacker, v *victim) error { _, err := v.Write(hello[:20]); return err },
-			step:  func(v *victim, n int) error { _, err := v.Write(hello[20+n:][:1]); return err }},
+			step:  func(v *victim, n int) error { _, err := v.Write(hello[20+n:][:1]); return err },
+		},
 		held{every: dripEvery, begin: func(*attacker, *victim) error { return nil }},
 	)
 }

@@ -46,11 +46,13 @@ type Outcome struct {
 	Passed bool   `json:"passed"`
 }
 
+// patience is for an answer: a proxy may wait for the rest of a request for as long as it likes.
+const patience = 2 * time.Second
+
 // Prover sends vectors to a proxy that forwards to its recorder.
 type Prover struct {
 	Address  string // of the proxy, which forwards Host to the recorder
 	Recorder *Recorder
-	Patience time.Duration // for an answer; 0 means 2 s
 }
 
 // path is that of all good requests.
@@ -59,7 +61,7 @@ const path = "/vector"
 // Prove sends a vector and judges it. The error says that the proxy could not be asked.
 func (p *Prover) Prove(ctx context.Context, v Vector) (Outcome, error) {
 	p.Recorder.take()
-	status, err := p.send(ctx, v.Raw)
+	status, err := p.send(ctx, v.Raw, v.Want)
 	if err != nil {
 		return Outcome{}, err
 	}
@@ -86,10 +88,11 @@ func (p *Prover) judged(ctx context.Context, v Vector, status int) (Outcome, err
 }
 
 // moment is how long a proxy may take for an answer too many.
-const moment = 200 * time.Millisecond
+const moment = 150 * time.Millisecond
 
-// send writes the bytes of a vector, and returns the status of the first answer; 0 if there was none.
-func (p *Prover) send(ctx context.Context, raw string) (status int, err error) {
+// send writes the bytes of a vector, and returns the status of the first answer; 0 if there was none. For answers that are
+// wanted it waits, for more of them only a moment.
+func (p *Prover) send(ctx context.Context, raw string, want Want) (status int, err error) {
 	conn, err := p.dial(ctx)
 	if err != nil {
 		return 0, err
@@ -100,7 +103,7 @@ func (p *Prover) send(ctx context.Context, raw string) (status int, err error) {
 		return 0, nil //nolint:nilerr // the proxy may end it meanwhile
 	}
 	reader := bufio.NewReader(conn)
-	for {
+	for got := 0; ; got++ {
 		answer, err := http.ReadResponse(reader, nil)
 		if err != nil {
 			return status, nil //nolint:nilerr // no more answers
@@ -109,16 +112,14 @@ func (p *Prover) send(ctx context.Context, raw string) (status int, err error) {
 		_ = answer.Body.Close()
 		if status < http.StatusOK {
 			status = answer.StatusCode
+		}
+		if want != Two || got > 0 {
 			_ = conn.SetReadDeadline(time.Now().Add(moment))
 		}
 	}
 }
 
 func (p *Prover) dial(ctx context.Context) (net.Conn, error) {
-	patience := p.Patience
-	if patience == 0 {
-		patience = 2 * time.Second
-	}
 	dialer := net.Dialer{Timeout: 10 * time.Second}
 	conn, err := dialer.DialContext(ctx, "tcp", p.Address)
 	if err != nil {

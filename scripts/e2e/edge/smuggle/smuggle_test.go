@@ -38,7 +38,7 @@ func TestGoodRequestsPassThroughAGoodProxy(t *testing.T) {
 		r.Out.Host = r.In.Host
 	}})
 	t.Cleanup(proxy.Close)
-	p := &Prover{Address: proxy.Listener.Addr().String(), Recorder: r, Patience: 1e8}
+	p := &Prover{Address: proxy.Listener.Addr().String(), Recorder: r}
 	for _, v := range good() {
 		if o, err := p.Prove(t.Context(), v); err != nil || !o.Passed {
 			t.Errorf("%s: %s, %v", v.Name, o.Got, err)
@@ -50,7 +50,7 @@ func TestGoodRequestsPassThroughAGoodProxy(t *testing.T) {
 func TestWhatIsSmuggledIsSeen(t *testing.T) {
 	for _, name := range []string{"CL.TE: a request behind the last chunk", "two lengths that agree"} {
 		r, behind := recorder(t)
-		p := &Prover{Address: behind, Recorder: r, Patience: 1e8}
+		p := &Prover{Address: behind, Recorder: r}
 		for _, v := range Vectors() {
 			if v.Name != name {
 				continue
