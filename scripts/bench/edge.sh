@@ -50,7 +50,7 @@ others=$PWD/.dev/others
 mkdir -p "$others" .dev/bin
 if wanted scans; then
   [[ -x $others/sslscan/usr/bin/sslscan ]] || unpack_packages "$others/sslscan" sslscan
-  [[ -x $others/testssl/usr/bin/testssl ]] || unpack_packages "$others/testssl" testssl.sh
+  [[ -n $short || -x $others/testssl/usr/bin/testssl ]] || unpack_packages "$others/testssl" testssl.sh
 fi
 if wanted h2spec; then
   go build -C scripts/tools -o "$others/h2spec" github.com/summerwind/h2spec/cmd/h2spec

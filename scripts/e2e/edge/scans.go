@@ -141,8 +141,10 @@ func (in *inside) testssl(ctx context.Context, s *scans) error {
 	if err := os.Symlink(filepath.Join(in.others, "testssl/etc/testssl"), "/etc/testssl"); err != nil && !os.IsExist(err) {
 		return err
 	}
-	arguments := []string{"--quiet", "--color", "0", "--warnings", "off", "--nodns", "none", "--ip", "127.0.0.1", "--add-ca", issuerFile,
-		"--openssl", "/usr/bin/openssl", "--jsonfile", testsslOutput}
+	arguments := []string{
+		"--quiet", "--color", "0", "--warnings", "off", "--nodns", "none", "--ip", "127.0.0.1", "--add-ca", issuerFile,
+		"--openssl", "/usr/bin/openssl", "--jsonfile", testsslOutput,
+	}
 	path, err := withoutDNS()
 	if err != nil {
 		return err
