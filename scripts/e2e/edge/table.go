@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"cutover/scripts/e2e/edge/attack"
 )
 
 // table is what a measurement is judged by.
@@ -125,7 +127,7 @@ func answers(counts map[string]int) string {
 func (t *table) cut(a attacked) {
 	r := a.Result
 	t.line(fmt.Sprintf("connections that lived for more than %v", a.Bound),
-		fmt.Sprintf("%d of %d; the server ended %d, half of them within %s, the last after %s", r.Outlived, r.Opened, r.Cut, ms(r.Half), ms(r.Longest)), "0", r.Outlived == 0)
+		fmt.Sprintf("%d of %d; the server ended %s", r.Outlived, r.Opened, ended(r)), "0", r.Outlived == 0)
 	if a.Attack == "head-bombs" {
 		good := 0
 		for answer, n := range r.Answers {
@@ -138,6 +140,14 @@ func (t *table) cut(a attacked) {
 	if r.Refused > 0 {
 		t.fact("connections that could not be made", fmt.Sprint(r.Refused))
 	}
+}
+
+// ended tells of the connections that the server ended.
+func ended(r attack.Result) string {
+	if r.Cut == 0 {
+		return "none"
+	}
+	return fmt.Sprintf("%d, half of them within %s, the last after %s", r.Cut, ms(r.Half), ms(r.Longest))
 }
 
 // counted judges whether the worker's own counters tell of it. Handshakes have outcomes of their own.
@@ -187,8 +197,8 @@ func (t *table) orders() {
 		for _, n := range known.Orders {
 			worst = max(worst, n)
 		}
-		t.line("orders for a name of the rules, "+says, fmt.Sprintf("%d at most in %d step of the back-off; %d for %d names", worst, known.Steps, total(known.Orders), known.Names),
-			"1 a step", worst <= known.Steps)
+		t.line("orders for a name of the rules, "+says, fmt.Sprintf("%d at most, the back-off had room for %d; %d for %d names", worst, known.Steps, total(known.Orders), known.Names),
+			"1 for each step of the back-off", worst <= known.Steps)
 	}
 }
 
@@ -287,4 +297,9 @@ func because(reason string) string {
 	return ". By choice: " + reason
 }
 
-func ms(d time.Duration) string { return fmt.Sprintf("%.1f ms", d.Seconds()*1000) }
+func ms(d time.Duration) string {
+	if d >= time.Second {
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	}
+	return fmt.Sprintf("%.1f ms", d.Seconds()*1000)
+}
