@@ -10,6 +10,8 @@ import (
 	"os/exec"
 	"strings"
 	"time"
+
+	"cutover/scripts/e2e/installed"
 )
 
 const (
@@ -85,7 +87,7 @@ func editBySocket(ctx context.Context, host string) error {
 		return err
 	}
 	request.Header.Set("Content-Type", "application/json")
-	answer, err := adminClient().Do(request)
+	answer, err := installed.AdminClient().Do(request)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"cutover/scripts/e2e/box"
+	"cutover/scripts/e2e/installed"
 )
 
 // outside is the measurement as the machine sees it.
@@ -50,7 +51,7 @@ func runOutside(ctx context.Context, args []string, stdout, stderr io.Writer) er
 		fmt.Fprintln(stderr, "restarts:", err)
 		return &usageError{err}
 	}
-	return play(stderr, func(s *stage) error { return o.measure(ctx, s, *raw) })
+	return box.Play(stderr, func(s *box.Stage) error { return o.measure(ctx, s, *raw) })
 }
 
 // complete checks what was asked for.
@@ -71,7 +72,7 @@ func (o *outside) complete(name, times string) (err error) {
 }
 
 // measure prints a table for each round-trip time.
-func (o *outside) measure(ctx context.Context, s *stage, raw string) error {
+func (o *outside) measure(ctx context.Context, s *box.Stage, raw string) error {
 	b, program := o.boot(s)
 	missed := 0
 	figures := map[string]measured{}
@@ -97,13 +98,9 @@ func (o *outside) measure(ctx context.Context, s *stage, raw string) error {
 }
 
 // boot boots a box with v1, v2 and the subject, which serves https, too.
-func (o *outside) boot(s *stage) (b *box.Box, program string) {
+func (o *outside) boot(s *box.Stage) (b *box.Box, program string) {
 	folder := s.TempDir()
-	program = filepath.Join(folder, "restarts")
-	self, err := os.Executable()
-	if err = errors.Join(err, os.Chmod(folder, 0o755), copyFile(self, program)); err != nil { //nolint:gosec // the service's user reads there
-		s.Fatal(err)
-	}
+	program = installed.Self(s, folder, "restarts")
 	fmt.Fprintln(o.log, "restarts: booting a box for", o.subject.name, filepath.Base(o.release))
 	shared := []string{folder}
 	if o.others != "" {
@@ -124,28 +121,9 @@ func (o *outside) boot(s *stage) (b *box.Box, program string) {
 }
 
 // installCutover installs as an operator does. Its certificates are of its local CA.
-func (o *outside) installCutover(s *stage, b *box.Box, folder string) {
-	release := filepath.Join(folder, filepath.Base(o.release))
-	files := map[string]string{o.release: release}
-	for _, name := range []string{"install.sh", "lib/release.sh"} {
-		files[filepath.Join(o.scripts, name)] = filepath.Join(folder, "scripts", name)
-	}
-	for from, to := range files {
-		if err := copyFile(from, to); err != nil {
-			s.Fatal(err)
-		}
-	}
-	b.Run("mkdir -p /etc/cutover && printf '[acme]\\nissuer = \"local\"\\n' >/etc/cutover/cutover.toml")
-	b.Run("CUTOVER_JUDGE_SECONDS=1 bash " + folder + "/scripts/install.sh " + release)
+func (o *outside) installCutover(s *box.Stage, b *box.Box, folder string) {
+	installed.Install(s, b, folder, o.release, o.scripts, "[acme]\nissuer = \"local\"\n")
 	b.Run("cutover upstreams set v1 http://127.0.0.1:9001 && cutover upstreams set v2 http://127.0.0.1:9002 && cutover rules set " + loadHost + " --percent 50")
-}
-
-func copyFile(from, to string) error {
-	data, err := os.ReadFile(from)
-	if err != nil {
-		return err
-	}
-	return errors.Join(os.MkdirAll(filepath.Dir(to), 0o755), os.WriteFile(to, data, 0o755)) //nolint:gosec // programs and scripts
 }
 
 // at measures at one round-trip time, in the box.

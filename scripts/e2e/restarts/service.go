@@ -2,13 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
-	"fmt"
 	"io"
-	"net"
-	"net/http"
-	"time"
 
 	"cutover/scripts/e2e/restarts/target"
 )
@@ -22,17 +17,5 @@ func runService(ctx context.Context, args []string, stderr io.Writer) error {
 	if err := flags.Parse(args); err != nil {
 		return &usageError{err}
 	}
-	var config net.ListenConfig
-	listener, err := config.Listen(ctx, "tcp", *address)
-	if err != nil {
-		return fmt.Errorf("listen: %w", err)
-	}
-	// A connection that is kept here longer than by the proxy cannot be closed under a request of the proxy's.
-	server := &http.Server{Handler: target.Handler(*name), ReadHeaderTimeout: time.Minute, IdleTimeout: time.Hour}
-	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
-	defer stop()
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve: %w", err)
-	}
-	return nil
+	return target.Serve(ctx, *name, *address)
 }

@@ -5,17 +5,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
-)
 
-const adminSocket = "/run/cutover/admin.sock"
+	"cutover/scripts/e2e/installed"
+)
 
 // usage is what all processes of cutover hold at a moment.
 type usage struct {
@@ -28,37 +25,14 @@ type usage struct {
 
 // readUsage looks at the processes of the unit. One that ends meanwhile counts as nothing.
 func readUsage(ctx context.Context, unit string) usage {
-	group, _ := exec.CommandContext(ctx, "systemctl", "show", "-P", "ControlGroup", unit).Output() // without it there are no processes
-	text, _ := os.ReadFile(filepath.Join("/sys/fs/cgroup", strings.TrimSpace(string(group)), "cgroup.procs"))
 	u := usage{Goroutines: goroutines(ctx), Late: lateAccepts(ctx)}
-	for _, pid := range strings.Fields(string(text)) {
+	for _, pid := range installed.Processes(ctx, unit) {
 		u.Processes++
 		open, _ := os.ReadDir("/proc/" + pid + "/fd")
 		u.Descriptors += len(open)
-		u.Memory += residentBytes(pid)
+		u.Memory += installed.ResidentBytes(pid)
 	}
 	return u
-}
-
-func residentBytes(pid string) int64 {
-	text, _ := os.ReadFile("/proc/" + pid + "/statm")
-	fields := strings.Fields(string(text))
-	if len(fields) < 2 {
-		return 0
-	}
-	pages, _ := strconv.ParseInt(fields[1], 10, 64)
-	return pages * int64(os.Getpagesize())
-}
-
-// adminClient speaks to the admin socket, over a new connection each time.
-func adminClient() *http.Client {
-	dialer := &net.Dialer{Timeout: 2 * time.Second}
-	return &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return dialer.DialContext(ctx, "unix", adminSocket)
-		},
-	}}
 }
 
 func goroutines(ctx context.Context) int {
@@ -66,7 +40,7 @@ func goroutines(ctx context.Context) int {
 	if err != nil {
 		return 0
 	}
-	answer, err := adminClient().Do(request)
+	answer, err := installed.AdminClient().Do(request)
 	if err != nil {
 		return 0
 	}
@@ -88,7 +62,7 @@ func lateAccepts(ctx context.Context) (sum int) {
 	if err != nil {
 		return -1
 	}
-	answer, err := adminClient().Do(request)
+	answer, err := installed.AdminClient().Do(request)
 	if err != nil {
 		return -1
 	}

@@ -33,6 +33,7 @@ type Kind struct {
 type Report struct {
 	Lasted         time.Duration    `json:"lasted"`
 	Kinds          map[string]*Kind `json:"kinds"`
+	All            Kind             `json:"all"`             // of every kind together
 	Reasons        map[string]int   `json:"reasons"`         // failures by kind and reason
 	Failed         []Failure        `json:"failed"`          // the first of them
 	Worst          []time.Duration  `json:"worst"`           // the slowest request that ended after each mark, before the next
@@ -140,11 +141,15 @@ func (r *Recorder) Report() Report {
 	report.Lasted = time.Since(r.began)
 	report.Kinds, report.Reasons, report.Failed = map[string]*Kind{}, maps.Clone(r.report.Reasons), slices.Clone(r.report.Failed)
 	report.Worst = make([]time.Duration, len(r.marks))
+	var all []sample
 	for name, k := range r.report.Kinds {
-		copied := *k
-		copied.sum(r.afterStart(r.samples[name]))
+		copied, samples := *k, r.afterStart(r.samples[name])
+		copied.sum(samples)
 		report.Kinds[name] = &copied
+		report.All.Requests, report.All.Failures = report.All.Requests+k.Requests, report.All.Failures+k.Failures
+		all = append(all, samples...)
 	}
+	report.All.sum(all)
 	for _, samples := range r.samples {
 		for _, s := range samples {
 			if i := r.span(s.ended); i >= 0 {

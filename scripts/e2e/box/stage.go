@@ -1,4 +1,4 @@
-package main
+package box
 
 import (
 	"errors"
@@ -9,17 +9,17 @@ import (
 	"slices"
 )
 
-// stage is what a box lives in outside of tests: the first fatal error ends the work, and clean-ups run in any case.
-type stage struct {
+// Stage is what a box lives in outside of tests: the first fatal error ends the work, and clean-ups run in any case.
+type Stage struct {
 	log     io.Writer
 	err     error
 	folders []string
 	cleanup []func()
 }
 
-// play runs work on a stage, in a goroutine of its own, and returns its fatal error.
-func play(log io.Writer, work func(*stage) error) error {
-	s := &stage{log: log}
+// Play runs work on a stage, in a goroutine of its own, and returns its fatal error. log gets what the stage tells.
+func Play(log io.Writer, work func(*Stage) error) error {
+	s := &Stage{log: log}
 	ended := make(chan struct{})
 	go func() { // ends before play does
 		defer close(ended)
@@ -30,7 +30,7 @@ func play(log io.Writer, work func(*stage) error) error {
 	return s.err
 }
 
-func (s *stage) clean() {
+func (s *Stage) clean() {
 	for _, work := range slices.Backward(s.cleanup) {
 		work()
 	}
@@ -40,14 +40,14 @@ func (s *stage) clean() {
 }
 
 // Helper is testing's.
-func (s *stage) Helper() {}
+func (s *Stage) Helper() {}
 
 // Cleanup runs work at the end, the last first.
-func (s *stage) Cleanup(work func()) { s.cleanup = append(s.cleanup, work) }
+func (s *Stage) Cleanup(work func()) { s.cleanup = append(s.cleanup, work) }
 
 // TempDir is a folder that is removed at the end.
-func (s *stage) TempDir() string {
-	folder, err := os.MkdirTemp("", "cutover-restarts-*")
+func (s *Stage) TempDir() string {
+	folder, err := os.MkdirTemp("", "cutover-measure-*")
 	if err != nil {
 		s.Fatal(err)
 	}
@@ -56,19 +56,19 @@ func (s *stage) TempDir() string {
 }
 
 // Failed reports whether there was a fatal error.
-func (s *stage) Failed() bool { return s.err != nil }
+func (s *Stage) Failed() bool { return s.err != nil }
 
 // Logf tells.
-func (s *stage) Logf(format string, arguments ...any) { fmt.Fprintf(s.log, format+"\n", arguments...) }
+func (s *Stage) Logf(format string, arguments ...any) { fmt.Fprintf(s.log, format+"\n", arguments...) }
 
 // Fatal ends the work.
-func (s *stage) Fatal(arguments ...any) {
+func (s *Stage) Fatal(arguments ...any) {
 	s.err = errors.Join(s.err, errors.New(fmt.Sprint(arguments...)))
 	runtime.Goexit()
 }
 
 // Fatalf ends the work.
-func (s *stage) Fatalf(format string, arguments ...any) {
+func (s *Stage) Fatalf(format string, arguments ...any) {
 	s.err = errors.Join(s.err, fmt.Errorf(format, arguments...))
 	runtime.Goexit()
 }

@@ -1,4 +1,4 @@
-package main
+package box
 
 import (
 	"errors"
@@ -10,13 +10,13 @@ import (
 )
 
 func TestAFatalErrorEndsTheWorkAndCleansUpAsTheEndDoes(t *testing.T) {
-	for name, ending := range map[string]func(*stage) error{
-		"fatal":    func(s *stage) error { s.Fatalf("no %s", "box"); return nil },
-		"returned": func(*stage) error { return errors.New("no box") },
+	for name, ending := range map[string]func(*Stage) error{
+		"fatal":    func(s *Stage) error { s.Fatalf("no %s", "box"); return nil },
+		"returned": func(*Stage) error { return errors.New("no box") },
 	} {
 		var folder string
 		var order []string
-		err := play(io.Discard, func(s *stage) error {
+		err := Play(io.Discard, func(s *Stage) error {
 			folder = s.TempDir()
 			s.Cleanup(func() { order = append(order, "first") })
 			s.Cleanup(func() { order = append(order, "last") })
