@@ -56,6 +56,9 @@ func (h *Handler) answer(e *exchange, p *problem) {
 	}
 	if p.status == http.StatusMethodNotAllowed {
 		header.Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+		if e.in.ProtoMajor == 1 {
+			header.Set("Connection", "close") // what follows a CONNECT may have been meant for a tunnel
+		}
 	}
 	kind, body := h.Pages.render(page, e.in.Header["Accept"])
 	header.Set("Content-Type", kind)

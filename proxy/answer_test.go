@@ -29,10 +29,19 @@ func TestWhatMustNotBeServedIsRefused(t *testing.T) {
 		"CONNECT a.test:443 HTTP/1.1\nHost: a.test:443\nConnection: close\n\n": "405",
 		"GET / HTTP/1.1\nHost: a..test\nConnection: close\n\n":                 "400",
 		"GET / HTTP/1.0\n\n": "400",
+		"GET * HTTP/1.1\nHost: a.test\nConnection: close\n\n": "400",
 	} {
 		if got := s.raw(t, text); !strings.HasPrefix(got, "HTTP/1.1 "+want) && !strings.HasPrefix(got, "HTTP/1.0 "+want) {
 			t.Errorf("%q: %.40q", text, got)
 		}
+	}
+}
+
+func TestWhatFollowsACONNECTIsNotServed(t *testing.T) {
+	s := newSite(t, says("v1"), nil, nil)
+	got := s.raw(t, "CONNECT a.test:443 HTTP/1.1\nHost: a.test:443\n\nGET / HTTP/1.1\nHost: a.test\n\n")
+	if strings.Count(got, "HTTP/1.1 ") != 1 || !strings.Contains(got, "Connection: close") {
+		t.Errorf("got %q", got)
 	}
 }
 

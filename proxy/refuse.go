@@ -46,7 +46,7 @@ func (h *Handler) refuse(e *exchange) *problem {
 func (e *exchange) checkForm() error {
 	u := e.in.URL
 	switch {
-	case u.Opaque != "":
+	case u.Opaque != "", u.Path == "*" && e.in.Method != http.MethodOptions: // RFC 9112 §3.2.4
 		return errForm
 	case u.Scheme != "" && !strings.EqualFold(u.Scheme, "http") && !strings.EqualFold(u.Scheme, "https"):
 		return errForm
