@@ -128,8 +128,8 @@ func TestAProgramOfSchema1ReadsAndEditsOn(t *testing.T) {
 		"UPDATE hosts SET hsts=7 WHERE rowid=1",
 		"INSERT INTO upstreams(name, response_timeout, note) VALUES('v4', 1, '')",
 		"UPDATE upstreams SET note='n' WHERE rowid=1",
-		"INSERT INTO rules(host, percent) VALUES('c.test', 100)",
 		"DELETE FROM hosts WHERE host='a.test'",
+		"INSERT INTO rules(host, percent) VALUES('c.test', 100)", // is waited for: all others are in force by then
 		"DELETE FROM change_context",
 	} {
 		if _, err := older.ExecContext(t.Context(), edit); err != nil {
