@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -230,24 +231,32 @@ func TestManyChangesAtOnceAreReadAnew(t *testing.T) {
 	eventually(t, "the edit after them", func() bool { return version(s, "h1.test") == rules.V1 })
 }
 
-// expectTrue says that what serves is what the tables say, by reading everything.
+// expectTrue says that what serves is what the tables say, by reading everything, as soon as the last change is in force.
 func expectTrue(t *testing.T, s *Store) {
 	t.Helper()
-	err := s.readAside(context.Background(), func(q queryer) error {
-		served := s.Snapshot()
-		fresh, err := load(context.Background(), q, served.View, s.options.now())
-		if err != nil {
-			return err
-		}
-		if fresh.mark.seq != served.Seq {
-			return fmt.Errorf("change %d is not in force yet, only %d", fresh.mark.seq, served.Seq)
-		}
-		if n, some := rules.Difference(served.View, fresh.view); n > 0 {
-			return fmt.Errorf("%d places differ, such as %v", n, some)
-		}
-		return nil
+	err := errNotYet
+	eventually(t, "what the tables say", func() bool {
+		err = s.readAside(context.Background(), func(q queryer) error { return expectServed(q, s) })
+		return !errors.Is(err, errNotYet)
 	})
 	if err != nil {
 		t.Error(err)
 	}
+}
+
+var errNotYet = errors.New("the last change is not in force yet")
+
+func expectServed(q queryer, s *Store) error {
+	served := s.Snapshot()
+	fresh, err := load(context.Background(), q, served.View, s.options.now())
+	if err != nil {
+		return err
+	}
+	if fresh.mark.seq != served.Seq {
+		return errNotYet
+	}
+	if n, some := rules.Difference(served.View, fresh.view); n > 0 {
+		return fmt.Errorf("%d places differ, such as %v", n, some)
+	}
+	return nil
 }
