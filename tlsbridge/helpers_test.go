@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/caddyserver/certmagic"
@@ -133,6 +134,7 @@ func (r *rig) start() {
 			r.t.Error(err)
 		}
 		time.Sleep(lockfileLook) // certmagic's, for locks that are given back; the time is not real
+		synctest.Wait()
 	}
 }
 
