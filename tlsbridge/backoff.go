@@ -68,6 +68,14 @@ func (b *backOff) holds(name string) (Attempt, bool) {
 	return a, ok && time.Now().Before(a.Next)
 }
 
+// last returns the last failure of a name, if it had no certificate since.
+func (b *backOff) last(name string) (Attempt, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	a, ok := b.names[name]
+	return a, ok
+}
+
 func (b *backOff) failed(ctx context.Context, name string, cause error) {
 	b.mu.Lock()
 	a := Attempt{Name: name, Failures: b.names[name].Failures + 1, At: time.Now(), Error: cause.Error()}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/certmagic"
@@ -33,6 +34,7 @@ type CertificateOptions struct {
 	Root          *x509.CertPool // for the CA's own https; nil means the system's
 	Email         string         // of the ACME account; may be empty
 	AccountKeyPEM string         // of an existing ACME account; empty means one of our own
+	Profile       string         // of certificates, one of those that the directory offers; empty leaves it to the CA
 	// HTTPPort and TLSPort are the ports of the inherited sockets, where the CA's challenges are answered; 0 switches
 	// the challenge off. ListenHost is the sockets' address if they are not on a wildcard. certmagic then finds the
 	// ports taken and answered, and opens none.
@@ -40,7 +42,11 @@ type CertificateOptions struct {
 	ListenHost        string
 	// Allowed is the gate: it reports whether a name, in normal form, may have a certificate. It is asked at every
 	// handshake, so it must be quick.
-	Allowed     func(name string) bool
+	Allowed func(name string) bool
+	// Files says which pair of files, BASE.crt and BASE.key in FilesDir, the operator keeps for a name. It is asked at every
+	// handshake, before all else; nil means none.
+	Files       func(name string) (base string, ok bool)
+	FilesDir    string
 	Attempts    AttemptStore  // keeps failures across restarts; nil keeps them in memory
 	MaxInFlight int           // certificates being issued at once; 0 means 20
 	RenewEvery  time.Duration // between looks for certificates to renew; 0 means 10 minutes
@@ -57,6 +63,7 @@ type Certificates struct {
 	cache      *certmagic.Cache
 	front      *certmagic.Config // for handshakes: issues on demand, fails fast
 	background *certmagic.Config // renews: a configuration that issues on demand does not
+	short      *certmagic.Config // renews what has a short life
 	challenges *certmagic.ACMEIssuer
 	issuerKeys []string
 	back       *backOff
@@ -64,6 +71,9 @@ type Certificates struct {
 	tls        *tls.Config
 	slots      chan struct{} // holds one for each name that is being issued
 	kept       *names        // that have a stored certificate
+	shelf      shelf         // what was read of them
+	files      *pairs
+	profile    atomic.Pointer[ProfileError] // why the CA would refuse every order
 
 	work sync.WaitGroup // Prepare's goroutines
 	mu   sync.Mutex
@@ -96,7 +106,7 @@ func NewCertificates(o CertificateOptions) (*Certificates, error) {
 	c := &Certificates{
 		options: o, storage: &certmagic.FileStorage{Path: o.Dir}, tickets: ring, slots: make(chan struct{}, o.MaxInFlight),
 		back: loadBackOff(context.Background(), o.Attempts, o.Log), busy: map[string]bool{},
-		held: map[string]int{}, kept: &names{},
+		held: map[string]int{}, kept: &names{}, files: newPairs(o.FilesDir, o.Log),
 	}
 	if err := c.configure(); err != nil {
 		return nil, err
@@ -112,10 +122,10 @@ func (c *Certificates) configure() error {
 	logger := zap.New(slogCore{c.options.Log})
 	c.cache = certmagic.NewCache(certmagic.CacheOptions{
 		Capacity: 10_000, RenewCheckInterval: c.options.RenewEvery, Logger: logger,
-		GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) { return c.background, nil },
+		GetConfigForCert: c.configFor,
 	})
 	newConfig := func(onDemand *certmagic.OnDemandConfig) *certmagic.Config {
-		return certmagic.New(c.cache, certmagic.Config{Storage: c.storage, OnDemand: onDemand, Logger: logger, DisableStorageCheck: true})
+		return certmagic.New(c.cache, certmagic.Config{Storage: c.storage, OnDemand: onDemand, Logger: logger, DisableStorageCheck: true, OnEvent: c.obtained})
 	}
 	c.background = newConfig(nil)
 	c.front = newConfig(&certmagic.OnDemandConfig{DecisionFunc: func(_ context.Context, name string) error {
@@ -124,6 +134,13 @@ func (c *Certificates) configure() error {
 		}
 		return nil
 	}})
+	err := c.useIssuer(logger)
+	c.short = newConfig(nil)
+	c.short.Issuers, c.short.RenewalWindowRatio = c.background.Issuers, halfLife
+	return err
+}
+
+func (c *Certificates) useIssuer(logger *zap.Logger) error {
 	switch c.options.Issuer {
 	case IssuerACME:
 		c.useACME(logger)
@@ -144,7 +161,7 @@ func (c *Certificates) acmeTemplate(logger *zap.Logger) certmagic.ACMEIssuer {
 	return certmagic.ACMEIssuer{
 		CA: o.Directory, Email: o.Email, AccountKeyPEM: o.AccountKeyPEM, Agreed: true, TrustedRoots: o.Root,
 		ListenHost: o.ListenHost, AltHTTPPort: o.HTTPPort, AltTLSALPNPort: o.TLSPort,
-		DisableHTTPChallenge: o.HTTPPort == 0, DisableTLSALPNChallenge: o.TLSPort == 0, Logger: logger,
+		DisableHTTPChallenge: o.HTTPPort == 0, DisableTLSALPNChallenge: o.TLSPort == 0, Profile: o.Profile, Logger: logger,
 	}
 }
 
@@ -202,6 +219,11 @@ func (c *Certificates) newTLSConfig() *tls.Config {
 // nor certmagic is asked.
 func (c *Certificates) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
+	if certificate, ok := c.fromFiles(name); certificate != nil {
+		return certificate, nil
+	} else if ok && !c.kept.has(name) {
+		return nil, nil // nothing is issued for what the operator keeps in files
+	}
 	allowed := c.options.Allowed(name)
 	if c.kept.has(name) || (allowed && (isChallenge(hello) || c.Ready(name))) {
 		return c.front.GetCertificate(hello)

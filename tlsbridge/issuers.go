@@ -22,6 +22,9 @@ func (g *gate) issue(ctx context.Context, csr *x509.CertificateRequest, issue fu
 	if !c.options.Allowed(name) {
 		return nil, certmagic.ErrNoRetry{Err: errNotAllowed}
 	}
+	if wrong := c.profile.Load(); wrong != nil {
+		return nil, certmagic.ErrNoRetry{Err: wrong}
+	}
 	if g.failFast {
 		if last, waits := c.back.holds(name); waits {
 			return nil, certmagic.ErrNoRetry{Err: errors.New("waiting after a failure: " + last.Error)}
@@ -62,7 +65,17 @@ type acmeIssuer struct {
 }
 
 func (i acmeIssuer) Issue(ctx context.Context, csr *x509.CertificateRequest) (*certmagic.IssuedCertificate, error) {
-	return i.gate.issue(ctx, csr, func() (*certmagic.IssuedCertificate, error) { return i.ACMEIssuer.Issue(ctx, csr) })
+	return i.gate.issue(ctx, csr, func() (*certmagic.IssuedCertificate, error) {
+		old := i.gate.certificates.replaced(nameOf(csr))
+		if old == nil {
+			return i.ACMEIssuer.Issue(ctx, csr)
+		}
+		issued, err := i.ACMEIssuer.Issue(replacing{ctx, old}, csr)
+		if refusesReplacement(err) {
+			return i.ACMEIssuer.Issue(ctx, csr)
+		}
+		return issued, err
+	})
 }
 
 // localIssuer is the local CA behind the gate.

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"path"
 	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/certmagic"
@@ -14,12 +16,16 @@ import (
 
 const cleanEvery = 24 * time.Hour
 
-// Run renews, rotates ticket keys and cleans the storage until ctx ends; then it waits for what is being issued, gives
-// back certmagic's locks and stops the cache.
+// Run renews, rotates ticket keys, cleans the storage and looks at the operator's own files until ctx ends; then it waits for
+// what is being issued, gives back certmagic's locks and stops the cache.
 func (c *Certificates) Run(ctx context.Context) error {
 	c.mu.Lock()
 	c.base = func() context.Context { return ctx }
 	c.mu.Unlock()
+	var beside sync.WaitGroup
+	for _, run := range []func(context.Context){c.files.run, c.tend, c.checkProfile} {
+		beside.Go(func() { run(ctx) })
+	}
 	rotate := time.NewTicker(ticketLook)
 	defer rotate.Stop()
 	clean := time.NewTicker(cleanEvery)
@@ -31,6 +37,7 @@ func (c *Certificates) Run(ctx context.Context) error {
 		case <-clean.C:
 			c.clean(ctx)
 		case <-ctx.Done():
+			beside.Wait()
 			c.stop()
 			return nil
 		}
@@ -63,7 +70,7 @@ func (c *Certificates) Close() { c.cache.Stop() }
 // and sees to it that they are renewed. Names without one are left for their first visitor.
 func (c *Certificates) Warm(ctx context.Context) {
 	for _, name := range c.storedNames(ctx) {
-		if c.options.Allowed(name) && ctx.Err() == nil {
+		if (c.options.Allowed(name) || strings.HasPrefix(name, "*.")) && ctx.Err() == nil {
 			c.warm(ctx, name)
 		}
 	}
@@ -84,19 +91,23 @@ func (c *Certificates) storedNames(ctx context.Context) []string {
 			c.options.Log.Warn("stored certificates cannot be listed", slog.Any("error", err))
 		}
 		for _, folder := range folders {
-			names = append(names, path.Base(folder))
+			names = append(names, nameOfFile(path.Base(folder)))
 		}
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
 }
 
-// Ready reports whether a certificate for name can be served: it is in memory or stored.
+// Ready reports whether a certificate for name can be served: it is in memory, stored, or in files of the operator's.
 func (c *Certificates) Ready(name string) bool {
-	return len(c.cache.AllMatchingCertificates(name)) > 0 || c.stored(name)
+	if certificate, _ := c.fromFiles(name); certificate != nil {
+		return true
+	}
+	return len(c.cache.AllMatchingCertificates(name)) > 0 || c.kept.has(name) || c.filed(name)
 }
 
-func (c *Certificates) stored(name string) bool {
+// filed reports whether a certificate is stored under a name itself.
+func (c *Certificates) filed(name string) bool {
 	for _, key := range c.issuerKeys {
 		if c.storage.Exists(context.Background(), certmagic.StorageKeys.SiteCert(key, name)) {
 			return true
@@ -159,12 +170,17 @@ func (c *Certificates) Retry(ctx context.Context, name string) error { return c.
 // CertificateStatus says how the certificates are.
 type CertificateStatus struct {
 	Issuer    string
-	Stored    int // for names of any kind
+	Problem   string // why nothing at all is issued
+	Stored    int    // for names of any kind
 	InFlight  int
 	BackedOff []Attempt // names that wait after a failure
 }
 
 // Status says how the certificates are.
 func (c *Certificates) Status() CertificateStatus {
-	return CertificateStatus{Issuer: c.options.Issuer, Stored: c.kept.count(), InFlight: len(c.slots), BackedOff: c.back.waiting()}
+	status := CertificateStatus{Issuer: c.options.Issuer, Stored: c.kept.count(), InFlight: len(c.slots), BackedOff: c.back.waiting()}
+	if wrong := c.profile.Load(); wrong != nil {
+		status.Problem = wrong.Error()
+	}
+	return status
 }

@@ -29,7 +29,7 @@ func (d *daemon) openAdmin() error {
 	}
 	d.admin = &admin.Server{
 		TrustPeer: takeover.SameService,
-		Store:     d.store, Decide: func(r *http.Request) rules.Decision { return d.handler.Decide(r) },
+		Store:     d.store, Certificates: d.desk, Decide: func(r *http.Request) rules.Decision { return d.handler.Decide(r) },
 		Status: d.parts, Ready: d.ready, Metrics: d.metrics.Handler(), Keys: keys, Log: d.log, Version: version,
 	}
 	return nil
@@ -86,6 +86,10 @@ func (d *daemon) summary() string {
 	if problems := len(d.store.Snapshot().Problems); problems > 0 {
 		text = fmt.Sprintf("%d rows are not served as written (cutover status); %s", problems, text)
 	}
+	certificates := d.desk.summarise(context.Background())
+	if ending := len(certificates.ending()); ending > 0 {
+		text = fmt.Sprintf("%d certificates end within 7 days (cutover certs ls); %s", ending, text)
+	}
 	if problem := d.store.Health().Problem; problem != "" {
 		text = problem + "; " + text
 	}
@@ -94,19 +98,17 @@ func (d *daemon) summary() string {
 
 // parts is what 'cutover status' shows beside the rules.
 func (d *daemon) parts() admin.Parts {
-	stats, certificates, totals := d.front.Load().Stats(), d.certificates.Status(), d.metrics.Totals()
+	stats, totals := d.front.Load().Stats(), d.metrics.Totals()
 	return admin.Parts{
 		StartedAt: d.started,
 		Sockets:   d.sockets.Describe(),
 		Connections: &admin.ConnectionStatus{
 			Open: stats.Open, Active: stats.Active, Idle: stats.Idle, Handshaking: d.handshakes(), Requests: stats.Requests, Tunnels: stats.Tunnels, Streams: stats.Streams,
 		},
-		Certificates: &admin.CertificateStatus{
-			Issuer: certificates.Issuer, Stored: certificates.Stored, InFlight: certificates.InFlight, BackedOff: backedOff(certificates.BackedOff),
-		},
-		Upstreams: d.upstreamParts(),
-		Older:     d.older(),
-		Totals:    &totals,
+		Certificates: d.certificateParts(),
+		Upstreams:    d.upstreamParts(),
+		Older:        d.older(),
+		Totals:       &totals,
 	}
 }
 
@@ -124,6 +126,14 @@ func (d *daemon) older() []admin.GenerationStatus {
 		})
 	}
 	return list
+}
+
+func (d *daemon) certificateParts() *admin.CertificateStatus {
+	status, summary := d.certificates.Status(), d.desk.summarise(context.Background())
+	return &admin.CertificateStatus{
+		Issuer: status.Issuer, Problem: status.Problem, Stored: status.Stored, InFlight: status.InFlight, BackedOff: backedOff(status.BackedOff),
+		States: summary.states, Ending: summary.ending(), Files: summary.broken,
+	}
 }
 
 func backedOff(attempts []tlsbridge.Attempt) []admin.BackedOffStatus {

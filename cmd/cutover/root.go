@@ -75,6 +75,7 @@ func commands(env *environment) []*cobra.Command {
 		newRedirectsCommand(env),
 		newUpstreamsCommand(env),
 		newHostsCommand(env),
+		newCertsCommand(env),
 		newExplainCommand(env),
 		newStatusCommand(env),
 		newHistoryCommand(env),

@@ -44,6 +44,7 @@ func settings() []setting {
 		{key: "trusted_proxies", initial: "", doc: "addresses or ranges whose X-Forwarded-* headers are believed, separated by commas", set: setTrusted},
 		{key: "error_pages", initial: "", doc: "folder with pages of your own: 502.html, 503.html, …", set: text(func(c *Config) *string { return &c.ErrorPages }, absoluteOrEmpty)},
 		{key: "upstream_ca", initial: "", doc: "PEM file of further roots that https targets may be signed by", set: text(func(c *Config) *string { return &c.UpstreamCA }, absoluteOrEmpty)},
+		{key: "certificate_dir", initial: "/etc/cutover/certificates", doc: "folder of certificates of your own: NAME.crt with its chain, and NAME.key", set: text(func(c *Config) *string { return &c.CertificateDir }, absolute)},
 		{key: "admin_keys", initial: "/etc/cutover/admin.keys", doc: "file of API keys for the optional TCP admin socket", set: text(func(c *Config) *string { return &c.AdminKeys }, absolute)},
 		{key: "drain_timeout", initial: "10s", doc: "how long a stopping process may finish what it has; at most 35s under the shipped unit", set: setDuration(func(c *Config) *time.Duration { return &c.DrainTimeout })},
 		{key: "request_drain", initial: "10m", doc: "after a restart, how long the old process lets requests under way go on", set: setDuration(func(c *Config) *time.Duration { return &c.RequestDrain })},
@@ -54,6 +55,7 @@ func settings() []setting {
 		{key: "acme.issuer", initial: "acme", doc: "acme, local (a development CA of its own) or off (stored certificates only)", set: text(func(c *Config) *string { return &c.ACME.Issuer }, oneOf("acme", "local", "off"))},
 		{key: "acme.directory", initial: letsEncrypt, doc: "directory URL of the CA", set: text(func(c *Config) *string { return &c.ACME.Directory }, httpsURL)},
 		{key: "acme.root", initial: "", doc: "PEM file of the root that signed the CA's own https certificate, if the system does not trust it", set: text(func(c *Config) *string { return &c.ACME.Root }, absoluteOrEmpty)},
+		{key: "acme.profile", initial: "", doc: "kind of certificate, one of those that the CA offers, such as tlsserver or shortlived; empty leaves it to the CA", set: text(func(c *Config) *string { return &c.ACME.Profile }, nil)},
 		{key: "acme.email", initial: "", doc: "contact address of the ACME account", set: text(func(c *Config) *string { return &c.ACME.Email }, nil)},
 		{key: "acme.account_key", initial: "", doc: "PEM file of an existing account's key", set: text(func(c *Config) *string { return &c.ACME.AccountKey }, absoluteOrEmpty)},
 	}

@@ -19,27 +19,35 @@ import (
 
 // openCertificates makes the certificates' keeper, told of the ports that we answer on so that it opens none.
 func (d *daemon) openCertificates(context.Context) error {
-	options := tlsbridge.CertificateOptions{
-		Dir:       filepath.Join(d.config.StateDir, "certs"),
-		Directory: d.config.ACME.Directory,
-		Email:     d.config.ACME.Email,
-		Issuer:    d.config.ACME.Issuer,
-		Allowed:   func(name string) bool { return d.store.Load().Allows(name) },
-		Attempts:  attempts{d.observed},
-		Log:       d.log,
-		OnEvent:   d.countCertificateEvent,
+	options, err := certificateOptions(d.config)
+	if err != nil {
+		return err
 	}
+	options.Allowed = func(name string) bool { return d.store.Load().Allows(name) }
+	options.Files = func(string) (base string, ok bool) { return "", false }
+	options.Attempts, options.Log, options.OnEvent = attempts{d.observed}, d.log, d.countCertificateEvent
 	options.HTTPPort, _ = port(d.sockets[systemd.HTTP])
 	options.TLSPort, options.ListenHost = port(d.sockets[systemd.HTTPS])
-	var err error
-	if options.Root, err = rootsFrom(d.config.ACME.Root); err != nil {
-		return fmt.Errorf("acme.root: %w", err)
+	if d.certificates, err = tlsbridge.NewCertificates(options); err != nil {
+		return err
 	}
-	if options.AccountKeyPEM, err = readOptional(d.config.ACME.AccountKey); err != nil {
-		return fmt.Errorf("acme.account_key: %w", err)
+	d.desk = &certificateDesk{certificates: d.certificates, allowed: options.Allowed, serving: true}
+	return nil
+}
+
+// certificateOptions returns what the configuration says of certificates.
+func certificateOptions(c Config) (options tlsbridge.CertificateOptions, err error) {
+	options = tlsbridge.CertificateOptions{
+		Dir: filepath.Join(c.StateDir, "certs"), FilesDir: c.CertificateDir,
+		Directory: c.ACME.Directory, Email: c.ACME.Email, Issuer: c.ACME.Issuer, Profile: c.ACME.Profile,
 	}
-	d.certificates, err = tlsbridge.NewCertificates(options)
-	return err
+	if options.Root, err = rootsFrom(c.ACME.Root); err != nil {
+		return options, fmt.Errorf("acme.root: %w", err)
+	}
+	if options.AccountKeyPEM, err = readOptional(c.ACME.AccountKey); err != nil {
+		return options, fmt.Errorf("acme.account_key: %w", err)
+	}
+	return options, nil
 }
 
 // port returns the port of the first of some listeners, and its address unless that is a wildcard; 0 for none.

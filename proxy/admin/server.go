@@ -39,10 +39,12 @@ type Server struct {
 	// TrustPeer reports whether a process is another worker of this service, which may ask on behalf of others; nil trusts
 	// none.
 	TrustPeer func(pid, uid int) bool
-	Metrics   http.Handler // for /metrics
-	Keys      *Keys        // API keys for TCP; nil refuses everybody
-	Log       *slog.Logger // nil discards
-	Version   string       // of the program
+	// Certificates is asked for what concerns them; nil means that there are none to speak of.
+	Certificates Certificates
+	Metrics      http.Handler // for /metrics
+	Keys         *Keys        // API keys for TCP; nil refuses everybody
+	Log          *slog.Logger // nil discards
+	Version      string       // of the program
 }
 
 func (s *Server) log() *slog.Logger {

@@ -56,6 +56,9 @@ func (s *Server) addParts(answer *Status, rows []*rules.Upstream) {
 		certificates := *parts.Certificates
 		certificates.BackedOffTotal = max(certificates.BackedOffTotal, len(certificates.BackedOff))
 		certificates.BackedOff = first(certificates.BackedOff)
+		certificates.EndingTotal = max(certificates.EndingTotal, len(certificates.Ending))
+		certificates.Ending = first(certificates.Ending)
+		certificates.Files = first(certificates.Files)
 		answer.Certificates = &certificates
 	}
 }
