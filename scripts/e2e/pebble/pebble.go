@@ -3,13 +3,17 @@
 package pebble
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"log"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -37,9 +41,12 @@ type Options struct {
 type Server struct {
 	api    *httptest.Server
 	ca     *ca.CAImpl
+	store  *db.MemoryStore
 	names  *dns.Server
 	answer net.IP
 	orders atomic.Int64
+	// replacing counts the orders that say which certificate they renew.
+	replacing atomic.Int64
 
 	mu     sync.Mutex
 	broken map[string]bool
@@ -72,7 +79,7 @@ func Start(o Options) (*Server, error) {
 	authority := ca.New(logger, store, "", "ecdsa", 0, 1, map[string]ca.Profile{"default": {Description: "default", ValidityPeriod: o.Validity}})
 	validation := va.New(logger, o.HTTPPort, o.TLSPort, false, resolver, store)
 	front := wfe.New(logger, store, validation, authority, []string{"pebble.test"}, false, false, 1, 1)
-	s.ca = authority
+	s.ca, s.store = authority, store
 	s.api = httptest.NewTLSServer(s.count(front.Handler()))
 	return s, nil
 }
@@ -89,9 +96,23 @@ func (s *Server) count(next http.Handler) http.Handler {
 		}
 		if strings.Contains(r.URL.Path, "order-plz") {
 			s.orders.Add(1)
+			s.countReplacing(r)
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// countReplacing looks into an order, and puts it back.
+func (s *Server) countReplacing(r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	var signed struct{ Payload string }
+	if err != nil || json.Unmarshal(body, &signed) != nil {
+		return // Pebble will say what is wrong with it
+	}
+	if order, err := base64.RawURLEncoding.DecodeString(signed.Payload); err == nil && bytes.Contains(order, []byte(`"replaces"`)) {
+		s.replacing.Add(1)
+	}
 }
 
 // serveNames answers DNS on TCP, which Pebble asks where its resolver is given.
@@ -142,6 +163,14 @@ func (s *Server) Issuer() []byte { return s.ca.GetRootCert(0).PEM() }
 
 // Orders counts the orders that were made.
 func (s *Server) Orders() int64 { return s.orders.Load() }
+
+// Replacing counts the orders that said which certificate they renew.
+func (s *Server) Replacing() int64 { return s.replacing.Load() }
+
+// Revoked reports whether a certificate was revoked here.
+func (s *Server) Revoked(serial *big.Int) bool {
+	return s.store.GetRevokedCertificateBySerial(serial) != nil
+}
 
 // Break makes validations of a name fail, or succeed again.
 func (s *Server) Break(name string, broken bool) {
