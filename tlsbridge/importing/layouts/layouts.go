@@ -217,3 +217,6 @@ func Caddy(root, name string, pair, internal Pair) error {
 func Folder(root, name string, pair Pair) error {
 	return write(root, map[string][]byte{name + ".crt": pair.Chain(), name + ".key": pair.Key})
 }
+
+// RootPEM is what visitors trust.
+func (ca *CA) RootPEM() []byte { return block("CERTIFICATE", ca.Root.Raw) }
