@@ -225,6 +225,9 @@ func (c *Certificates) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certific
 		return nil, nil // nothing is issued for what the operator keeps in files
 	}
 	allowed := c.options.Allowed(name)
+	if certificate := c.asItIs(hello, name, allowed); certificate != nil {
+		return certificate, nil
+	}
 	if c.kept.has(name) || (allowed && (isChallenge(hello) || c.Ready(name))) {
 		return c.front.GetCertificate(hello)
 	}
@@ -241,6 +244,19 @@ func (c *Certificates) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certific
 	defer release()
 	issuing(hello.Context())
 	return c.front.GetCertificate(hello)
+}
+
+// asItIs returns a certificate from memory that cannot be renewed now, since the rules do not know its name or it waits after a
+// failure: to try at each handshake would let strangers keep the disk busy.
+func (c *Certificates) asItIs(hello *tls.ClientHelloInfo, name string, allowed bool) *tls.Certificate {
+	if _, waits := c.back.holds(name); (allowed && !waits) || !c.kept.has(name) {
+		return nil
+	}
+	certificate, err := c.background.GetCertificate(hello)
+	if err != nil {
+		return nil // it is on the disk still
+	}
+	return certificate
 }
 
 func isChallenge(hello *tls.ClientHelloInfo) bool {

@@ -257,6 +257,19 @@ func TestAWildcardThatHasEndedIsDiscardedAndAnImportedOneOfSeveralNamesIsRenewed
 	}
 }
 
+func TestAStrangersNameBelowAWildcardThatIsDueIsServedWithoutAnyAttempt(t *testing.T) {
+	c := openKeeper(t, func(o *CertificateOptions) { o.Issuer = IssuerLocal })
+	pair := issue(t, newTestCA(t), -80*day, 10*day, "*.example.org")
+	imported(t, c, pair)
+	must(t, os.RemoveAll(filepath.Join(c.options.Dir, "locks")))
+	for range 20 {
+		expectServed(t, c, "stranger.example.org", pair)
+	}
+	if _, err := os.Stat(filepath.Join(c.options.Dir, "locks")); err == nil {
+		t.Error("something was locked in order to be issued")
+	}
+}
+
 func TestARevokedCertificateOfTheLocalCAIsGoneUnderAllItsNames(t *testing.T) {
 	c := openKeeper(t, func(o *CertificateOptions) { o.Issuer = IssuerLocal })
 	imported(t, c, issue(t, newTestCA(t), -day, 60*day, "shop.example.org", "www.example.org"))

@@ -23,7 +23,7 @@ func (c *Certificates) Run(ctx context.Context) error {
 	c.base = func() context.Context { return ctx }
 	c.mu.Unlock()
 	var beside sync.WaitGroup
-	for _, run := range []func(context.Context){c.files.run, c.tend, c.checkProfile} {
+	for _, run := range []func(context.Context){c.files.run, c.tend, c.watchStorage, c.checkProfile} {
 		beside.Go(func() { run(ctx) })
 	}
 	rotate := time.NewTicker(ticketLook)

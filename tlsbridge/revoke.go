@@ -20,6 +20,7 @@ var (
 	ErrFile          = errors.New("its certificate is in files of your own")
 	ErrNotAllowed    = errNotAllowed
 	ErrOff           = errors.New("issuing is switched off: acme.issuer is off")
+	ErrUnderWay      = errors.New("it is being obtained already, or too many others are")
 )
 
 // Revoke has the CA revoke the certificate of a name, which is signed for with the certificate's own key, so that an imported
@@ -108,7 +109,7 @@ func (c *Certificates) Obtain(ctx context.Context, name string) error {
 	}
 	running, begun := c.begin(name)
 	if !begun {
-		return errBusy
+		return ErrUnderWay
 	}
 	defer c.done(name)
 	ctx, cancel := context.WithCancel(ctx)

@@ -8,12 +8,15 @@ import (
 	"time"
 
 	"github.com/caddyserver/certmagic"
+	"golang.org/x/sync/errgroup"
 )
 
 const (
 	shortLife = 10 * 24 * time.Hour // Let's Encrypt advises to renew what lives shorter at half of its life
 	halfLife  = 0.5
-	lookEvery = time.Minute // between looks for what another process has stored
+	// renewalsAtOnce keeps a CA that does not answer from holding up all names behind one.
+	renewalsAtOnce = 5
+	lookEvery      = time.Minute // between looks for what another process has stored
 )
 
 // tend does what certmagic does not, until ctx ends: it renews imported certificates that hold for several names, each
@@ -25,12 +28,22 @@ func (c *Certificates) tend(ctx context.Context) {
 	}
 	renew := time.NewTicker(every)
 	defer renew.Stop()
-	look := time.NewTicker(lookEvery)
-	defer look.Stop()
 	for {
 		select {
 		case <-renew.C:
 			c.tendAll(ctx)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// watchStorage looks every minute for what another process has stored, until ctx ends.
+func (c *Certificates) watchStorage(ctx context.Context) {
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	for {
+		select {
 		case <-look.C:
 			c.findNew()
 		case <-ctx.Done():
@@ -41,6 +54,9 @@ func (c *Certificates) tend(ctx context.Context) {
 
 func (c *Certificates) tendAll(ctx context.Context) {
 	now := time.Now()
+	var renewals errgroup.Group
+	renewals.SetLimit(renewalsAtOnce)
+	defer func() { _ = renewals.Wait() }() // none of them returns an error
 	for _, stored := range c.List() {
 		switch {
 		case ctx.Err() != nil:
@@ -52,7 +68,7 @@ func (c *Certificates) tendAll(ctx context.Context) {
 			}
 		case c.tendsItself(&stored) || !due(&stored, now) || !c.options.Allowed(stored.Name):
 		default:
-			c.renewAlone(ctx, stored.Name)
+			renewals.Go(func() error { c.renewAlone(ctx, stored.Name); return nil })
 		}
 	}
 }

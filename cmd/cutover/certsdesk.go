@@ -112,9 +112,13 @@ func (d *certificateDesk) Retry(ctx context.Context, name string) (admin.Certifi
 }
 
 func retryError(name string, err error) error {
-	answer := &admin.Error{Status: http.StatusBadGateway, Message: "no certificate for " + name + ": " + err.Error(),
-		Hint: name + " must lead to this machine, on port 80 or 443; 'cutover certs show " + name + "' says when it is tried again"}
+	answer := &admin.Error{
+		Status: http.StatusBadGateway, Message: "no certificate for " + name + ": " + err.Error(),
+		Hint: name + " must lead to this machine, on port 80 or 443; 'cutover certs show " + name + "' says when it is tried again",
+	}
 	switch {
+	case errors.Is(err, tlsbridge.ErrUnderWay):
+		answer.Status, answer.Hint = http.StatusConflict, "try again in a minute; 'cutover status' shows how many are being issued"
 	case errors.Is(err, tlsbridge.ErrNotAllowed):
 		answer.Status, answer.Hint = http.StatusConflict, "name it in the rules first: cutover rules set "+name+" --percent 0"
 	case errors.Is(err, tlsbridge.ErrOff):
