@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -246,17 +247,40 @@ func (c *Certificates) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certific
 	return c.front.GetCertificate(hello)
 }
 
-// asItIs returns a certificate from memory that cannot be renewed now, since the rules do not know its name or it waits after a
-// failure: to try at each handshake would let strangers keep the disk busy.
+// asItIs returns a stored certificate without renewing it: that is done in the background, not once for each visitor, of whom
+// strangers may send many. Only one that has ended, of a name that may be tried, is left to certmagic.
 func (c *Certificates) asItIs(hello *tls.ClientHelloInfo, name string, allowed bool) *tls.Certificate {
-	if _, waits := c.back.holds(name); (allowed && !waits) || !c.kept.has(name) {
+	if !c.kept.has(name) {
 		return nil
 	}
 	certificate, err := c.background.GetCertificate(hello)
+	if err != nil && c.load(hello.Context(), name) {
+		certificate, err = c.background.GetCertificate(hello)
+	}
 	if err != nil {
-		return nil // it is on the disk still
+		return nil
+	}
+	leaf := certificate.Leaf
+	if _, waits := c.back.holds(name); leaf == nil || waits || !allowed {
+		return certificate
+	}
+	if time.Now().After(leaf.NotAfter) {
+		return nil
+	}
+	if !slices.Contains(hostNames(leaf), name) && due(&Stored{NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter}, time.Now()) {
+		c.prepare(name) // a wildcard certificate cannot be renewed
 	}
 	return certificate
+}
+
+// load takes the certificate that is stored for a name, or for its wildcard, into memory.
+func (c *Certificates) load(ctx context.Context, name string) bool {
+	for _, filed := range []string{name, wildcardOf(name)} {
+		if _, err := c.background.CacheManagedCertificate(ctx, filed); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 func isChallenge(hello *tls.ClientHelloInfo) bool {

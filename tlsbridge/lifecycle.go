@@ -119,7 +119,13 @@ func (c *Certificates) filed(name string) bool {
 // Prepare asks for a name's certificate in the background, if it is allowed, has none and need not wait. It returns at
 // once; asking again meanwhile does nothing.
 func (c *Certificates) Prepare(name string) {
-	if !c.options.Allowed(name) || c.Ready(name) || c.options.Issuer == IssuerOff {
+	if c.options.Allowed(name) && !c.Ready(name) {
+		c.prepare(name)
+	}
+}
+
+func (c *Certificates) prepare(name string) {
+	if c.options.Issuer == IssuerOff {
 		return
 	}
 	if _, waits := c.back.holds(name); waits {

@@ -41,7 +41,7 @@ func TestARenewalSaysWhatItReplaces(t *testing.T) {
 	s := newSockets(t)
 	ca := startPebble(t, s, func(o *pebble.Options) { o.Validity = 15 })
 	e := startEdge(t, s, ca, t.TempDir(), func(o *tlsbridge.CertificateOptions) { o.RenewEvery = time.Second })
-	mustShake(t, e, "shop.test", nil)
+	mustShake(t, e, "other.test", nil) // certmagic holds back, by name and for all of this process, what another test broke off
 	if ca.Replacing() != 0 {
 		t.Error("the first order replaces something")
 	}
