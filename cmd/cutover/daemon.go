@@ -31,6 +31,7 @@ type daemon struct {
 	store        *store.Store
 	observed     *observed.DB
 	certificates *tlsbridge.Certificates
+	desk         *certificateDesk
 	handshaker   *tlsbridge.Handshaker // nil without an https socket
 	upstreams    *upstream.Set
 	handler      *proxy.Handler

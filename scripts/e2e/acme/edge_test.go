@@ -75,7 +75,7 @@ func startPebble(t *testing.T, s sockets, change func(*pebble.Options)) *pebble.
 // startEdge runs tlsbridge on the sockets with its state in dir. It ends with the test, or by stop.
 func startEdge(t *testing.T, s sockets, ca *pebble.Server, dir string, change func(*tlsbridge.CertificateOptions)) *edge {
 	t.Helper()
-	e := &edge{web: s.web, secure: s.secure, allowed: []string{"shop.test", "other.test"}}
+	e := &edge{web: s.web, secure: s.secure, allowed: []string{"shop.test", "other.test", "account.test", "renewed.test"}}
 	o := tlsbridge.CertificateOptions{
 		Dir: dir, Directory: ca.Directory(), Root: ca.Roots(), HTTPPort: portOf(s.web), TLSPort: portOf(s.secure), ListenHost: "127.0.0.1",
 		Allowed: e.allows,
