@@ -93,9 +93,10 @@ func TestThePageOnCertificatesIsTrueToTheLastCommand(t *testing.T) {
 		"certbot: 2 certificates stored",
 		"left out: it expired on",
 		"subject=CN = shop.example.com",
+		"subject=CN = intern.example.com",
 		"v1: GET shop.example.com/ over https",
 		"v1: GET www.example.com/ over https",
-		"none of 2 certificates ends within 7 days",
+		"none of 3 certificates ends within 7 days",
 		"left out: it is there already",
 		"Without a certificate for now: new.example.com",
 	} {
