@@ -297,6 +297,18 @@ func (c *Certificates) mayAsk(hello *tls.ClientHelloInfo, name string) error {
 // mayOrder says what a name without a certificate is known to wait for, without touching the disk. It takes nothing from the
 // budget: what is ordered meets beginOrder, too.
 func (c *Certificates) mayOrder(name string) error {
+	if err := c.mayTry(name); err != nil {
+		return err
+	}
+	err := c.budget.holds(name)
+	if err != nil {
+		c.event("budget", name, err)
+	}
+	return err
+}
+
+// mayTry is mayOrder without the budget, for a name that has a certificate.
+func (c *Certificates) mayTry(name string) error {
 	if c.options.Issuer == IssuerOff {
 		return ErrOff
 	}
@@ -306,14 +318,7 @@ func (c *Certificates) mayOrder(name string) error {
 	if last, waits := c.back.holds(name); waits {
 		return errors.New("waiting after a failure: " + last.Error)
 	}
-	if err := c.outage.waits(); err != nil {
-		return err
-	}
-	err := c.budget.holds(name)
-	if err != nil {
-		c.event("budget", name, err)
-	}
-	return err
+	return c.outage.waits()
 }
 
 // asItIs returns a stored certificate without renewing it: that is done in the background, not once for each visitor, of whom
@@ -333,7 +338,7 @@ func (c *Certificates) asItIs(hello *tls.ClientHelloInfo, name string, allowed b
 	if leaf == nil || !allowed {
 		return certificate
 	}
-	if time.Now().After(leaf.NotAfter) && c.mayOrder(name) == nil {
+	if time.Now().After(leaf.NotAfter) && c.mayTry(name) == nil {
 		return nil
 	}
 	if !slices.Contains(hostNames(leaf), name) && due(leaf.NotBefore, leaf.NotAfter, time.Now()) && !c.renews(wildcardOf(name)) {
