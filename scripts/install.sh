@@ -46,6 +46,7 @@ write_units() {
 make_user() { systemd-sysusers /etc/systemd/system/cutover.sysusers; }
 make_folders() {
   install -d -m 0755 /etc/cutover
+  install -d -g cutover -m 0750 /etc/cutover/certificates # keys: that user reads them, and nobody else
   install -d -o cutover -g cutover -m 0700 /var/lib/cutover
 }
 open_sockets() {
@@ -76,7 +77,7 @@ fi
 program=$(realpath "$file")
 step "writing the units to /etc/systemd/system" write_units
 step "making the user cutover" make_user
-step "making /etc/cutover, and /var/lib/cutover for that user alone" make_folders
+step "making /etc/cutover, and its certificates and /var/lib/cutover for that user alone" make_folders
 step "opening ports 80 and 443, now and at boot" open_sockets
 if [[ -L $link ]]; then
   step "$link leads to $(readlink "$link") already, which deploy.sh changes; checking that" begin

@@ -82,6 +82,14 @@ func (b *backOff) failedByCA(ctx context.Context, name string, cause error) Atte
 	return b.note(ctx, name, cause, stepsByCA)
 }
 
+// last returns the last failure of a name, if it had no certificate since.
+func (b *backOff) last(name string) (Attempt, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	a, ok := b.names[name]
+	return a, ok
+}
+
 func (b *backOff) note(ctx context.Context, name string, cause error, steps int) Attempt {
 	b.mu.Lock()
 	a := Attempt{Name: name, Failures: b.names[name].Failures + 1, At: time.Now(), Error: cause.Error()}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -169,6 +170,24 @@ func (b *budget) spend(ctx context.Context, name string, spare bool) error {
 		b.remember(hold)
 	}
 	return &budgetError{hold}
+}
+
+// Is tells those outside that it is a matter of time.
+func (e *budgetError) Is(target error) bool { return target == ErrLater }
+
+// count takes an order out of the budgets though they are used up. The error says what the CA itself limits.
+func (b *budget) count(ctx context.Context, name string) error {
+	if b == nil {
+		return nil
+	}
+	uses := b.uses(name, false)
+	for i := range uses {
+		uses[i].Limit = math.MaxInt32
+	}
+	if hold, held := b.spendAnywhere(context.WithoutCancel(ctx), time.Now(), uses); held {
+		return &budgetError{hold}
+	}
+	return nil
 }
 
 // spendAnywhere spends in the store, and where that fails within what this process knows.

@@ -10,8 +10,10 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/certmagic"
@@ -34,6 +36,7 @@ type CertificateOptions struct {
 	Root          *x509.CertPool // for the CA's own https; nil means the system's
 	Email         string         // of the ACME account; may be empty
 	AccountKeyPEM string         // of an existing ACME account; empty means one of our own
+	Profile       string         // of certificates, one of those that the directory offers; empty leaves it to the CA
 	// HTTPPort and TLSPort are the ports of the inherited sockets, where the CA's challenges are answered; 0 switches
 	// the challenge off. ListenHost is the sockets' address if they are not on a wildcard. certmagic then finds the
 	// ports taken and answered, and opens none.
@@ -49,7 +52,11 @@ type CertificateOptions struct {
 	Preflight *Preflight   // nil orders without a look at the DNS
 	DNS       *DNSUpdate   // proves names to the CA by the DNS, and in no other way; nil for the challenges of the ports
 	// Any reports whether an allowed name is one that no row names exactly; nil means that there are none.
-	Any         func(name string) bool
+	Any func(name string) bool
+	// Files says which pair of files, BASE.crt and BASE.key in FilesDir, the operator keeps for a name. It is asked at every
+	// handshake, before all else; nil means none.
+	Files       func(name string) (base string, ok bool)
+	FilesDir    string
 	MaxInFlight int           // certificates being issued at once; 0 means 20
 	RenewEvery  time.Duration // between looks for certificates to renew; 0 means 10 minutes
 	Log         *slog.Logger  // nil discards
@@ -66,6 +73,7 @@ type Certificates struct {
 	cache      *certmagic.Cache
 	front      *certmagic.Config // for handshakes: issues on demand, fails fast
 	background *certmagic.Config // renews: a configuration that issues on demand does not
+	short      *certmagic.Config // renews what has a short life
 	challenges *certmagic.ACMEIssuer
 	issuerKeys []string
 	back       *backOff
@@ -79,6 +87,9 @@ type Certificates struct {
 	outage     *outage
 	late       *late
 	kick       chan struct{} // there is something new in the queue
+	shelf      shelf         // what was read of the stored ones
+	files      *pairs
+	profile    atomic.Pointer[ProfileError] // why the CA would refuse every order
 
 	work   sync.WaitGroup // Prepare's goroutines
 	mu     sync.Mutex
@@ -113,7 +124,7 @@ func NewCertificates(o CertificateOptions) (*Certificates, error) {
 		options: o, storage: &certmagic.FileStorage{Path: o.Dir}, tickets: ring, slots: make(chan struct{}, o.MaxInFlight),
 		back: loadBackOff(context.Background(), o.Attempts, o.Log), busy: map[string]bool{},
 		held: map[string]int{}, kept: &names{}, late: &late{}, outage: &outage{log: o.Log}, kick: make(chan struct{}, 1),
-		newNames: &newNames{limit: o.Limits.orDefaults().PerClient},
+		newNames: &newNames{limit: o.Limits.orDefaults().PerClient}, files: newPairs(o.FilesDir, o.Log),
 	}
 	if err := c.configure(); err != nil {
 		return nil, err
@@ -124,16 +135,19 @@ func NewCertificates(o CertificateOptions) (*Certificates, error) {
 	return c, nil
 }
 
-// configure makes the two configurations on one cache.
+// configure makes the configurations on one cache.
 func (c *Certificates) configure() error {
 	logger := zap.New(slogCore{c.options.Log})
 	c.cache = certmagic.NewCache(certmagic.CacheOptions{
 		Capacity: 10_000, RenewCheckInterval: c.options.RenewEvery, Logger: logger,
-		GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) { return c.background, nil },
+		GetConfigForCert: c.configFor,
 	})
-	c.background = certmagic.New(c.cache, certmagic.Config{Storage: c.storage, Logger: logger, DisableStorageCheck: true, OnEvent: c.renewalEvent})
+	renewing := certmagic.Config{Storage: c.storage, Logger: logger, DisableStorageCheck: true, OnEvent: c.renewalEvent}
+	c.background = certmagic.New(c.cache, renewing)
+	renewing.RenewalWindowRatio = halfLife
+	c.short = certmagic.New(c.cache, renewing)
 	c.front = certmagic.New(c.cache, certmagic.Config{
-		Storage: c.storage, OnDemand: &certmagic.OnDemandConfig{DecisionFunc: c.decide}, Logger: logger, DisableStorageCheck: true,
+		Storage: c.storage, OnDemand: &certmagic.OnDemandConfig{DecisionFunc: c.decide}, Logger: logger, DisableStorageCheck: true, OnEvent: c.obtained,
 		// Handshakes leave renewing to the background, but for a certificate that is about to expire.
 		RenewalWindowRatio: lastMoment, DisableARI: true,
 	})
@@ -164,8 +178,13 @@ func (c *Certificates) decide(_ context.Context, name string) error {
 // useIssuer sets who issues.
 func (c *Certificates) useIssuer(front, background certmagic.Issuer) {
 	c.front.Issuers = []certmagic.Issuer{front}
-	c.background.Issuers = []certmagic.Issuer{background}
+	c.renewBy(background)
 	c.issuerKeys = []string{background.IssuerKey()}
+}
+
+// renewBy sets who issues what replaces a certificate.
+func (c *Certificates) renewBy(issuers ...certmagic.Issuer) {
+	c.background.Issuers, c.short.Issuers = issuers, issuers
 }
 
 // acmeTemplate tells certmagic of our ports, which keeps it from opening its own.
@@ -175,7 +194,7 @@ func (c *Certificates) acmeTemplate(logger *zap.Logger) certmagic.ACMEIssuer {
 		DNS01Solver: o.DNS.solver(logger),
 		CA:          o.Directory, Email: o.Email, AccountKeyPEM: o.AccountKeyPEM, Agreed: true, TrustedRoots: o.Root,
 		ListenHost: o.ListenHost, AltHTTPPort: o.HTTPPort, AltTLSALPNPort: o.TLSPort,
-		DisableHTTPChallenge: o.HTTPPort == 0, DisableTLSALPNChallenge: o.TLSPort == 0, Logger: logger,
+		DisableHTTPChallenge: o.HTTPPort == 0, DisableTLSALPNChallenge: o.TLSPort == 0, Profile: o.Profile, Logger: logger,
 	}
 }
 
@@ -204,7 +223,7 @@ func (c *Certificates) useNone() {
 	named := certmagic.NewACMEIssuer(c.front, certmagic.ACMEIssuer{CA: c.options.Directory})
 	none := noIssuer{named.IssuerKey()}
 	c.front.Issuers = []certmagic.Issuer{none, noIssuer{localIssuerKey}}
-	c.background.Issuers = c.front.Issuers
+	c.renewBy(c.front.Issuers...)
 	c.issuerKeys = []string{none.key, localIssuerKey}
 }
 
@@ -232,7 +251,15 @@ func (c *Certificates) newTLSConfig() *tls.Config {
 // neither storage nor certmagic is asked.
 func (c *Certificates) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
+	if certificate, ok := c.fromFiles(name); certificate != nil {
+		return certificate, nil
+	} else if ok && !c.kept.covers(name) {
+		return nil, nil // nothing is issued for what the operator keeps in files
+	}
 	allowed := c.options.Allowed(name)
+	if certificate := c.asItIs(hello, name, allowed); certificate != nil {
+		return certificate, nil
+	}
 	if c.kept.covers(name) || (allowed && (isChallenge(hello) || c.Ready(name))) {
 		return c.front.GetCertificate(hello)
 	}
@@ -270,13 +297,7 @@ func (c *Certificates) mayAsk(hello *tls.ClientHelloInfo, name string) error {
 // mayOrder says what a name without a certificate is known to wait for, without touching the disk. It takes nothing from the
 // budget: what is ordered meets beginOrder, too.
 func (c *Certificates) mayOrder(name string) error {
-	if c.options.Issuer == IssuerOff {
-		return errIssuingOff
-	}
-	if last, waits := c.back.holds(name); waits {
-		return errors.New("waiting after a failure: " + last.Error)
-	}
-	if err := c.outage.waits(); err != nil {
+	if err := c.mayTry(name); err != nil {
 		return err
 	}
 	err := c.budget.holds(name)
@@ -284,6 +305,56 @@ func (c *Certificates) mayOrder(name string) error {
 		c.event("budget", name, err)
 	}
 	return err
+}
+
+// mayTry is mayOrder without the budget, for a name that has a certificate.
+func (c *Certificates) mayTry(name string) error {
+	if c.options.Issuer == IssuerOff {
+		return ErrOff
+	}
+	if wrong := c.profile.Load(); wrong != nil {
+		return wrong
+	}
+	if last, waits := c.back.holds(name); waits {
+		return errors.New("waiting after a failure: " + last.Error)
+	}
+	return c.outage.waits()
+}
+
+// asItIs returns a stored certificate without renewing it: that is done in the background, not once for each visitor, of whom
+// strangers may send many. Only one that has ended, of a name that may be tried, is left to certmagic.
+func (c *Certificates) asItIs(hello *tls.ClientHelloInfo, name string, allowed bool) *tls.Certificate {
+	if !c.kept.covers(name) || isChallenge(hello) {
+		return nil
+	}
+	certificate, err := c.background.GetCertificate(hello)
+	if err != nil && c.load(hello.Context(), name) {
+		certificate, err = c.background.GetCertificate(hello)
+	}
+	if err != nil {
+		return nil
+	}
+	leaf := certificate.Leaf
+	if leaf == nil || !allowed {
+		return certificate
+	}
+	if time.Now().After(leaf.NotAfter) && c.mayTry(name) == nil {
+		return nil
+	}
+	if !slices.Contains(hostNames(leaf), name) && due(leaf.NotBefore, leaf.NotAfter, time.Now()) && !c.renews(wildcardOf(name)) {
+		c.prepare(name) // the wildcard certificate cannot be renewed
+	}
+	return certificate
+}
+
+// load takes the certificate that is stored for a name, or for its wildcard, into memory.
+func (c *Certificates) load(ctx context.Context, name string) bool {
+	for _, filed := range []string{name, wildcardOf(name)} {
+		if _, err := c.background.CacheManagedCertificate(ctx, filed); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 func isChallenge(hello *tls.ClientHelloInfo) bool {

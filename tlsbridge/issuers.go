@@ -40,11 +40,14 @@ func (c *Certificates) beginOrder(ctx context.Context, name string, spare bool) 
 	if !c.options.Allowed(name) {
 		return errNotAllowed
 	}
+	if wrong := c.profile.Load(); wrong != nil {
+		return wrong
+	}
 	if last, waits := c.back.holds(name); waits {
 		return errors.New("waiting after a failure: " + last.Error)
 	}
-	if c.kept.has(name) || c.stored(name) {
-		return c.outage.enter()
+	if c.kept.has(name) || c.filed(name) {
+		return c.enterRenewal(ctx, name)
 	}
 	if err := c.options.Preflight.check(ctx, name); err != nil {
 		c.notOrdered(ctx, name, &preflightError{err})
@@ -141,5 +144,5 @@ type noIssuer struct{ key string }
 func (i noIssuer) IssuerKey() string { return i.key }
 
 func (i noIssuer) Issue(context.Context, *x509.CertificateRequest) (*certmagic.IssuedCertificate, error) {
-	return nil, certmagic.ErrNoRetry{Err: errIssuingOff}
+	return nil, certmagic.ErrNoRetry{Err: ErrOff}
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"path"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,15 +16,16 @@ import (
 
 const cleanEvery = 24 * time.Hour
 
-// Run renews, works the queue off, rotates ticket keys and cleans the storage until ctx ends; then it waits for what is being issued, gives
-// back certmagic's locks and stops the cache.
+// Run renews, works the queue off, rotates ticket keys, cleans the storage and looks at the operator's own files until ctx ends;
+// then it waits for what is being issued, gives back certmagic's locks and stops the cache.
 func (c *Certificates) Run(ctx context.Context) error {
 	c.mu.Lock()
 	c.base = func() context.Context { return ctx }
 	c.mu.Unlock()
 	var loops sync.WaitGroup
-	loops.Go(func() { c.renewLate(ctx) })
-	loops.Go(func() { c.workOff(ctx) })
+	for _, run := range []func(context.Context){c.renewLate, c.workOff, c.files.run, c.watchStorage, c.checkProfile} {
+		loops.Go(func() { run(ctx) })
+	}
 	c.maintain(ctx)
 	loops.Wait()
 	c.stop()
@@ -74,7 +76,7 @@ func (c *Certificates) Close() { c.cache.Stop() }
 // and sees to it that they are renewed. Names without one are left for their first visitor.
 func (c *Certificates) Warm(ctx context.Context) {
 	for _, name := range c.storedNames(ctx) {
-		if c.options.Allowed(name) && ctx.Err() == nil {
+		if (c.options.Allowed(name) || strings.HasPrefix(name, "*.")) && ctx.Err() == nil {
 			c.warm(ctx, name)
 		}
 	}
@@ -95,19 +97,23 @@ func (c *Certificates) storedNames(ctx context.Context) []string {
 			c.options.Log.Warn("stored certificates cannot be listed", slog.Any("error", err))
 		}
 		for _, folder := range folders {
-			names = append(names, nameOfStored(path.Base(folder)))
+			names = append(names, nameOfFile(path.Base(folder)))
 		}
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
 }
 
-// Ready reports whether a certificate for name can be served: it is in memory or stored.
+// Ready reports whether a certificate for name can be served: it is in memory, stored, or in files of the operator's.
 func (c *Certificates) Ready(name string) bool {
-	return len(c.cache.AllMatchingCertificates(name)) > 0 || c.stored(name)
+	if certificate, _ := c.fromFiles(name); certificate != nil {
+		return true
+	}
+	return len(c.cache.AllMatchingCertificates(name)) > 0 || c.kept.covers(name) || c.filed(name)
 }
 
-func (c *Certificates) stored(name string) bool {
+// filed reports whether a certificate is stored under a name itself.
+func (c *Certificates) filed(name string) bool {
 	for _, key := range c.issuerKeys {
 		if c.storage.Exists(context.Background(), certmagic.StorageKeys.SiteCert(key, name)) {
 			return true
@@ -119,7 +125,13 @@ func (c *Certificates) stored(name string) bool {
 // Prepare asks for a name's certificate in the background, if it is allowed, has none and need not wait. It returns at
 // once; asking again meanwhile does nothing.
 func (c *Certificates) Prepare(name string) {
-	if !c.options.Allowed(name) || c.Ready(name) || c.mayOrder(name) != nil {
+	if c.options.Allowed(name) && !c.Ready(name) {
+		c.prepare(name)
+	}
+}
+
+func (c *Certificates) prepare(name string) {
+	if c.mayOrder(name) != nil {
 		return
 	}
 	ctx, begun := c.begin(name)
@@ -181,7 +193,8 @@ func (c *Certificates) Retry(ctx context.Context, name string) error {
 // CertificateStatus says how the certificates are.
 type CertificateStatus struct {
 	Issuer    string
-	Stored    int // for names of any kind
+	Problem   string // why nothing at all is issued
+	Stored    int    // for names of any kind
 	InFlight  int
 	BackedOff []Attempt // names that wait after a failure
 	Late      int       // renewals that are due and did not succeed yet
@@ -197,6 +210,9 @@ func (c *Certificates) Status() CertificateStatus {
 	}
 	if err := c.outage.waits(); err != nil {
 		status.Outage = err.Error()
+	}
+	if wrong := c.profile.Load(); wrong != nil {
+		status.Problem = wrong.Error()
 	}
 	return status
 }

@@ -30,6 +30,9 @@ func (e *outageError) Error() string {
 
 func (e *outageError) Unwrap() error { return e.cause }
 
+// Is tells those outside that it is a matter of time.
+func (e *outageError) Is(target error) bool { return target == ErrLater }
+
 // outage notes that a CA does not work at all. Then one order at a time is an attempt, every few minutes, whatever it is for:
 // the others would only use up the budget.
 type outage struct {

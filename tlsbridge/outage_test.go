@@ -120,7 +120,7 @@ func TestHundredsOfRenewalsAreDoneWithinAnHourOfTheCAsReturn(t *testing.T) {
 		defer func() { r.stop() }()
 		r.ca.life = 9 * day
 		stored := obtainOverDays(r, 100, 1)
-		time.Sleep(4 * day) // a third of their life before their end they fall due
+		time.Sleep(3 * day) // at half of so short a life they fall due
 		r.ca.failWith(down)
 		time.Sleep(50 * time.Hour)
 		returned := time.Now()

@@ -1,32 +1,66 @@
 package tlsbridge
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/caddyserver/certmagic"
+	"github.com/mholt/acmez/v3/acme"
 )
 
 const (
-	lateEvery   = time.Minute // between looks at what is late
-	lateAtOnce  = 10
+	lateEvery   = time.Minute     // between looks at what is late
+	lateAtOnce  = 10              // keeps a CA that does not answer from holding up all names behind one
 	renewalTime = 5 * time.Minute // for one
 )
 
-var (
-	errNotStored  = errors.New("its certificate is not stored any more: the next visitor orders another")
-	errIssuingOff = errors.New("issuing is switched off: acme.issuer is off")
-)
+var errNotStored = errors.New("its certificate is not stored any more: the next visitor orders another")
 
 // late are the names whose renewal is due and did not succeed, and when each may be tried again. certmagic finds what is due
-// and tries it, and after failures waits up to six hours: right for a name that fails, and wrong for a CA that was down.
+// and tries it, and after failures waits up to six hours: right for a name that fails, and wrong for a CA that was down. What
+// certmagic does not find, tend adds.
 type late struct {
 	mu    sync.Mutex
 	names map[string]time.Time
+	plain map[string]bool // the CA may have refused what an order said that it replaces
+}
+
+// found adds a name that is to be tried at once, if it is not there yet.
+func (l *late) found(name string) {
+	l.mu.Lock()
+	_, known := l.names[name]
+	l.mu.Unlock()
+	if !known {
+		l.add(name, time.Now())
+	}
+}
+
+// makePlain has the next order for a name not say what it replaces; false if the last one did not.
+func (l *late) makePlain(name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.plain[name] {
+		return false
+	}
+	if l.plain == nil {
+		l.plain = map[string]bool{}
+	}
+	l.plain[name] = true
+	return true
+}
+
+func (l *late) isPlain(name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.plain[name]
 }
 
 func (l *late) add(name string, notBefore time.Time) {
@@ -42,6 +76,7 @@ func (l *late) remove(name string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.names, name)
+	delete(l.plain, name)
 }
 
 // due lists what may be tried, in no order, so that one name that fails does not stand before all others.
@@ -64,7 +99,7 @@ func (l *late) count() int {
 	return len(l.names)
 }
 
-// stopKey is for a renewal that is to be tried once: its value ends it.
+// stopKey is for a renewal that is to be tried once: its value ends it with the reason.
 type stopKey struct{}
 
 // renewalEvent is told by certmagic how renewals go. The renewing configuration has bare issuers, not a gate: certmagic tells
@@ -74,7 +109,7 @@ func (c *Certificates) renewalEvent(ctx context.Context, event string, data map[
 	renewal, _ := data["renewal"].(bool)
 	switch event {
 	case "cert_obtaining":
-		if err := c.mayRenew(name, renewal); err != nil {
+		if err := c.mayRenew(ctx, name, renewal); err != nil {
 			return certmagic.ErrNoRetry{Err: err}
 		}
 	case "cert_obtained":
@@ -86,38 +121,74 @@ func (c *Certificates) renewalEvent(ctx context.Context, event string, data map[
 	return nil
 }
 
-// mayRenew says why a name must not be renewed now. Budgets are for new names alone.
-func (c *Certificates) mayRenew(name string, renewal bool) error {
+// mayRenew says why a name must not be renewed now.
+func (c *Certificates) mayRenew(ctx context.Context, name string, renewal bool) error {
 	if c.options.Issuer == IssuerOff {
-		return errIssuingOff
+		return ErrOff
 	}
 	if !renewal {
+		c.late.remove(name)
 		return errNotStored
 	}
-	if !c.options.Allowed(name) {
+	if !c.renews(name) {
 		c.late.remove(name)
 		return errNotAllowed
+	}
+	if wrong := c.profile.Load(); wrong != nil {
+		return wrong
 	}
 	if last, waits := c.back.holds(name); waits {
 		c.late.add(name, last.Next)
 		return errors.New("waiting after a failure: " + last.Error)
 	}
+	return c.enterRenewal(ctx, name)
+}
+
+// renews reports whether a name's certificate may be renewed: a wildcard's only where names are proved by the DNS.
+func (c *Certificates) renews(name string) bool {
+	return c.options.Allowed(name) && (c.options.DNS != nil || !strings.HasPrefix(name, "*."))
+}
+
+// enterRenewal is what stands before an order that renews: budgets are for new names alone. An imported certificate of several
+// names is the exception, since to a CA each of them is new when it comes alone: it is counted, and goes ahead of new names, for
+// it would end. Only the CA's own word holds it back.
+func (c *Certificates) enterRenewal(ctx context.Context, name string) error {
 	if err := c.outage.enter(); err != nil {
 		c.late.add(name, time.Now())
 		return err
 	}
-	return nil
+	if !c.splits(name) {
+		return nil
+	}
+	err := c.budget.count(ctx, name)
+	var full *budgetError
+	if errors.As(err, &full) {
+		c.late.add(name, full.hold.Until)
+	}
+	return err
+}
+
+// splits reports whether a name's certificate was imported and holds for other names, too.
+func (c *Certificates) splits(name string) bool {
+	file := filepath.Join(c.options.Dir, certmagic.StorageKeys.SiteCert(c.issuerKeys[0], name))
+	leaf, err := readLeaf(file)
+	if err != nil || slices.Equal(hostNames(leaf), []string{name}) {
+		return false
+	}
+	m, ok := readMark(strings.TrimSuffix(file, ".crt"))
+	return ok && m.Serial == leaf.SerialNumber.Text(16)
 }
 
 func (c *Certificates) renewed(ctx context.Context, name string) {
 	c.outage.answered()
 	c.late.remove(name)
+	c.kept.add(name)
 	c.succeeded(ctx, name)
 }
 
 func (c *Certificates) notRenewed(ctx context.Context, name string, cause error) {
-	if stop, ok := ctx.Value(stopKey{}).(context.CancelFunc); ok {
-		defer stop()
+	if stop, ok := ctx.Value(stopKey{}).(context.CancelCauseFunc); ok {
+		defer stop(cause)
 	}
 	if cause == nil || errors.Is(ctx.Err(), context.Canceled) {
 		return // we end, which is nobody's failure
@@ -134,13 +205,34 @@ func (c *Certificates) notRenewed(ctx context.Context, name string, cause error)
 		return
 	}
 	c.outage.answered()
+	if refusesReplacement(cause) && c.late.makePlain(name) {
+		c.late.add(name, time.Now())
+		return
+	}
 	c.late.add(name, c.back.failed(ctx, name, cause).Next)
 }
 
-// renewLate tries what is late until ctx ends: soon after the CA works again, all of it is done.
+// refusesReplacement reports whether the CA may have refused an order for what it replaces, such as a certificate of another
+// account. Nothing was spent on such an order.
+func refusesReplacement(err error) bool {
+	var problem acme.Problem
+	return errors.As(err, &problem) && strings.Contains(err.Error(), "creating new order")
+}
+
+// renewLate looks for what certmagic does not renew, and tries all that is late, until ctx ends: soon after the CA works again,
+// all of it is done.
 func (c *Certificates) renewLate(ctx context.Context) {
+	look := time.NewTicker(cmp.Or(max(c.options.RenewEvery, 0), certmagic.DefaultRenewCheckInterval))
+	defer look.Stop()
 	for ctx.Err() == nil {
-		sleep(ctx, jittered(lateEvery))
+		again := time.NewTimer(jittered(lateEvery))
+		select {
+		case <-look.C:
+			c.tend(ctx)
+		case <-again.C:
+		case <-ctx.Done():
+		}
+		again.Stop()
 		c.renewDue(ctx)
 	}
 }
@@ -166,14 +258,43 @@ func (c *Certificates) renewDue(ctx context.Context) {
 	running.Wait()
 }
 
-// renewOne tries one renewal once. certmagic looks again whether it is due, and paces orders: ten in ten seconds.
 func (c *Certificates) renewOne(ctx context.Context, name string) {
-	ctx, cancel := context.WithTimeout(ctx, renewalTime)
-	defer cancel()
-	if err := c.background.RenewCertAsync(context.WithValue(ctx, stopKey{}, cancel), name, false); err != nil {
+	if err := c.renew(ctx, name); err != nil {
 		c.options.Log.Debug("a late renewal did not succeed", slog.String("name", name), slog.Any("error", err))
-		return
+	}
+}
+
+// renew tries a renewal once, and serves the new certificate at once. certmagic looks again whether it is due while nobody else
+// renews it, and paces orders: ten in ten seconds.
+func (c *Certificates) renew(ctx context.Context, name string) error {
+	limited, cancel := context.WithTimeout(ctx, renewalTime)
+	defer cancel()
+	once, stop := context.WithCancelCause(limited)
+	defer stop(nil)
+	err := c.renewer(name).RenewCertAsync(context.WithValue(once, stopKey{}, stop), name, false)
+	if cause := context.Cause(once); err != nil && limited.Err() == nil && cause != nil {
+		return cause // certmagic says only that it was ended
+	}
+	if err != nil {
+		return err
 	}
 	c.late.remove(name)
+	c.cache.RemoveManaged([]certmagic.SubjectIssuer{{Subject: name}})
 	c.warm(ctx, name)
+	return nil
+}
+
+// renewer returns the configuration that renews a name's certificate.
+func (c *Certificates) renewer(name string) *certmagic.Config {
+	config := c.background
+	leaf, err := readLeaf(filepath.Join(c.options.Dir, certmagic.StorageKeys.SiteCert(c.issuerKeys[0], name)))
+	if err == nil && leaf.NotAfter.Sub(leaf.NotBefore) < shortLife {
+		config = c.short
+	}
+	if !c.late.isPlain(name) {
+		return config
+	}
+	plain := *config
+	plain.DisableARI = true
+	return &plain
 }

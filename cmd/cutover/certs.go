@@ -5,10 +5,16 @@ import "github.com/spf13/cobra"
 func newCertsCommand(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "certs",
-		Short: "See to the certificates",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Short: "Look at the certificates, bring them in, revoke them",
+		Long: `Look at the certificates, bring them in, revoke them.
+
+Nothing of it is needed day by day: certificates come at the first visit and are renewed by themselves.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newCertsPrefetchCommand(env))
+	cmd.AddCommand(
+		newCertsListCommand(env), newCertsShowCommand(env), newCertsImportCommand(env), newCertsPrefetchCommand(env),
+		newCertsRetryCommand(env), newCertsRevokeCommand(env),
+	)
 	return cmd
 }

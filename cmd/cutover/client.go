@@ -129,8 +129,10 @@ func openRules(ctx context.Context, config Config) (*session, error) {
 	if err != nil {
 		return nil, errors.Join(err, opened.Close())
 	}
-	server := &admin.Server{Store: opened, Decide: handler.Decide, Guarding: handler.Guarding, Version: version}
-	return &session{Client: directClient(server, author), close: runRules(ctx, opened)}, nil
+	certificates := &offlineCertificates{config: config, allowed: func(name string) bool { return opened.Load().Allows(name) }}
+	server := &admin.Server{Store: opened, Decide: handler.Decide, Guarding: handler.Guarding, Certificates: certificates, Version: version}
+	stop := runRules(ctx, opened)
+	return &session{Client: directClient(server, author), close: func() error { return errors.Join(certificates.close(), stop()) }}, nil
 }
 
 func storeOptions(config Config) store.Options {

@@ -29,6 +29,7 @@ type Config struct {
 	TrustedProxies []netip.Prefix
 	ErrorPages     string
 	UpstreamCA     string
+	CertificateDir string
 	AdminKeys      string
 	DrainTimeout   time.Duration
 	RequestDrain   time.Duration
@@ -49,6 +50,7 @@ type ACMEConfig struct {
 	Issuer     string
 	Directory  string
 	Root       string
+	Profile    string
 	Email      string
 	AccountKey string
 	Limits     tlsbridge.Limits

@@ -31,6 +31,7 @@ type daemon struct {
 	store        *store.Store
 	observed     *observed.DB
 	certificates *tlsbridge.Certificates
+	desk         *certificateDesk
 	handshaker   *tlsbridge.Handshaker // nil without an https socket
 	raw          *tlsbridge.Passthrough
 	balancers    *tlsbridge.ProxyProtocol // nil if none is trusted

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"log/slog"
+	"time"
 
 	"cutover/proxy/frontend"
 	"cutover/proxy/metrics"
@@ -30,9 +32,22 @@ func (d *daemon) addGauges() {
 		return 0
 	})
 	gauge("cutover_certificates_stored", "Certificates in the storage.", func() float64 { return float64(d.certificates.Status().Stored) })
+	d.metrics.GaugeBy("cutover_certificates", "Certificates, and names that wait for one, by state.", "state", d.certificateStates)
+	d.metrics.GaugeBy("cutover_certificate_expiry_seconds", "Until a certificate in the rules ends, for the 20 that end first; below 0 it has ended.", "name", func() map[string]float64 {
+		summary := d.desk.summarise(context.Background())
+		return summary.soonest(time.Now())
+	})
 	gauge("cutover_certificates_backed_off", "Names that wait after a failed attempt.", func() float64 { return float64(len(d.certificates.Status().BackedOff)) })
 	gauge("cutover_certificates_late", "Renewals that are due and did not succeed yet.", func() float64 { return float64(d.certificates.Status().Late) })
 	gauge("cutover_certificate_orders", "Orders of new certificates within acme.orders_window.", func() float64 { return float64(d.certificates.Status().Budget.Orders) })
+}
+
+func (d *daemon) certificateStates() map[string]float64 {
+	values := map[string]float64{}
+	for state, n := range d.desk.summarise(context.Background()).states {
+		values[string(state)] = float64(n)
+	}
+	return values
 }
 
 func (d *daemon) countHandshake(result string) { d.metrics.Event("handshake", result) }

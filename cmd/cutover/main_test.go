@@ -37,6 +37,7 @@ func TestScripts(t *testing.T) {
 			"backend": scriptBackend,
 			"get":     scriptGet,
 			"holds":   scriptHolds,
+			"foreign": scriptForeign,
 		},
 	})
 }

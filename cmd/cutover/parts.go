@@ -29,9 +29,9 @@ func (d *daemon) openAdmin() error {
 		d.adminListeners = append(d.adminListeners, newAdminListener(listener))
 	}
 	d.admin = &admin.Server{
-		Prefetcher: prefetcher{d.certificates},
-		TrustPeer:  takeover.SameService,
-		Store:      d.store, Decide: func(r *http.Request) rules.Decision { return d.handler.Decide(r) },
+		Prefetcher: prefetcher{d.certificates}, Certificates: d.desk,
+		TrustPeer: takeover.SameService,
+		Store:     d.store, Decide: func(r *http.Request) rules.Decision { return d.handler.Decide(r) },
 		Guarding: func(r *http.Request) proxy.Guarding { return d.handler.Guarding(r) },
 		Status:   d.parts, Ready: d.ready, Metrics: d.metrics.Handler(), Keys: keys, Log: d.log, Version: version,
 	}
@@ -89,6 +89,10 @@ func (d *daemon) summary() string {
 	if problems := len(d.store.Snapshot().Problems); problems > 0 {
 		text = fmt.Sprintf("%d rows are not served as written (cutover status); %s", problems, text)
 	}
+	certificates := d.desk.summarise(context.Background())
+	if ending := len(certificates.ending()); ending > 0 {
+		text = fmt.Sprintf("%d certificates end within 7 days (cutover certs ls); %s", ending, text)
+	}
 	if problem := d.store.Health().Problem; problem != "" {
 		text = problem + "; " + text
 	}
@@ -97,21 +101,18 @@ func (d *daemon) summary() string {
 
 // parts is what 'cutover status' shows beside the rules.
 func (d *daemon) parts() admin.Parts {
-	stats, certificates, totals := d.front.Load().Stats(), d.certificates.Status(), d.metrics.Totals()
+	stats, totals := d.front.Load().Stats(), d.metrics.Totals()
 	return admin.Parts{
 		StartedAt: d.started,
 		Sockets:   d.sockets.Describe(),
 		Connections: &admin.ConnectionStatus{
 			Open: stats.Open, Active: stats.Active, Idle: stats.Idle, Handshaking: d.handshakes(), Requests: stats.Requests, Tunnels: stats.Tunnels, Streams: stats.Streams,
 		},
-		Certificates: &admin.CertificateStatus{
-			Issuer: certificates.Issuer, Stored: certificates.Stored, InFlight: certificates.InFlight, BackedOff: backedOff(certificates.BackedOff),
-			Late: certificates.Late, Outage: certificates.Outage, Budget: budgetParts(certificates.Budget),
-		},
-		Upstreams: d.upstreamParts(),
-		Older:     d.older(),
-		Totals:    &totals,
-		Memory:    d.memoryStatus(),
+		Certificates: d.certificateParts(),
+		Upstreams:    d.upstreamParts(),
+		Older:        d.older(),
+		Totals:       &totals,
+		Memory:       d.memoryStatus(),
 	}
 }
 
@@ -129,6 +130,15 @@ func (d *daemon) older() []admin.GenerationStatus {
 		})
 	}
 	return list
+}
+
+func (d *daemon) certificateParts() *admin.CertificateStatus {
+	status, summary := d.certificates.Status(), d.desk.summarise(context.Background())
+	return &admin.CertificateStatus{
+		Issuer: status.Issuer, Problem: status.Problem, Stored: status.Stored, InFlight: status.InFlight, BackedOff: backedOff(status.BackedOff),
+		Late: status.Late, Outage: status.Outage, Budget: budgetParts(status.Budget),
+		States: summary.states, Ending: summary.ending(), Files: summary.broken,
+	}
 }
 
 func backedOff(attempts []tlsbridge.Attempt) []admin.BackedOffStatus {

@@ -162,6 +162,22 @@ func certificateLines(c *admin.CertificateStatus) [][2]string {
 	}
 	lines := [][2]string{{"certificates", fmt.Sprintf("%d stored, %d being issued, %d held back; issuer %s", c.Stored, c.InFlight, c.BackedOffTotal, c.Issuer)}}
 	lines = append(lines, budgetLines(c)...)
+	if c.Problem != "" {
+		lines = append(lines, [2]string{"", "PROBLEM: nothing is issued or renewed: " + c.Problem})
+	}
+	for _, e := range c.Ending {
+		lines = append(lines, [2]string{"", fmt.Sprintf("%s: ends %s: cutover certs show %s", e.Name, timeText(e.Expires), e.Name)})
+	}
+	if more := c.EndingTotal - len(c.Ending); more > 0 {
+		lines = append(lines, [2]string{"", fmt.Sprintf("and %d more end within 7 days: cutover certs ls", more)})
+	}
+	for _, f := range c.Files {
+		serving := "the last good one serves"
+		if !f.Serving {
+			serving = "NONE SERVES"
+		}
+		lines = append(lines, [2]string{"", fmt.Sprintf("%s cannot be read, %s: %s", f.Name, serving, f.Problem)})
+	}
 	for _, b := range c.BackedOff {
 		lines = append(lines, [2]string{"", fmt.Sprintf("%s: tried %s, again after %s: %s", b.Name, count(b.Failures, "time"), timeText(b.Next), b.Error)})
 	}

@@ -12,6 +12,7 @@ import (
 	"cutover/proxy"
 	"cutover/proxy/frontend"
 	"cutover/proxy/upstream"
+	"cutover/rules"
 	"cutover/rules/store/observed"
 	"cutover/systemd"
 	"cutover/tlsbridge"
@@ -19,38 +20,50 @@ import (
 
 // openCertificates makes the certificates' keeper, told of the ports that we answer on so that it opens none.
 func (d *daemon) openCertificates(context.Context) error {
-	options := tlsbridge.CertificateOptions{
-		Dir:       filepath.Join(d.config.StateDir, "certs"),
-		Directory: d.config.ACME.Directory,
-		Email:     d.config.ACME.Email,
-		Issuer:    d.config.ACME.Issuer,
-		Allowed:   func(name string) bool { return d.store.Load().Allows(name) },
-		Any:       func(name string) bool { return !d.store.Load().Names(name) },
-		Attempts:  attempts{d.observed},
-		Budget:    budgets{d.observed},
-		Queue:     d.observed,
-		Limits:    d.config.ACME.Limits,
-		Preflight: preflight(d.config.ACME),
-
-		MaxInFlight: d.config.ACME.InFlight,
-
-		Log:     d.log,
-		OnEvent: d.countCertificateEvent,
-	}
-	options.HTTPPort, _ = port(d.sockets[systemd.HTTP])
-	options.TLSPort, options.ListenHost = port(d.sockets[systemd.HTTPS])
-	var err error
-	if options.Root, err = rootsFrom(d.config.ACME.Root); err != nil {
-		return fmt.Errorf("acme.root: %w", err)
-	}
-	if options.AccountKeyPEM, err = readOptional(d.config.ACME.AccountKey); err != nil {
-		return fmt.Errorf("acme.account_key: %w", err)
-	}
-	if options.DNS, err = dnsUpdate(d.config.ACME.DNS); err != nil {
+	options, err := certificateOptions(d.config)
+	if err != nil {
 		return err
 	}
-	d.certificates, err = tlsbridge.NewCertificates(options)
-	return err
+	options.Allowed = func(name string) bool { return d.store.Load().Allows(name) }
+	options.Any = func(name string) bool { return !d.store.Load().Names(name) }
+	options.Files = func(name string) (string, bool) { return certificateFile(d.store.Load(), name) }
+	options.Attempts, options.Budget, options.Queue = attempts{d.observed}, budgets{d.observed}, d.observed
+	options.Log, options.OnEvent = d.log, d.countCertificateEvent
+	options.HTTPPort, _ = port(d.sockets[systemd.HTTP])
+	options.TLSPort, options.ListenHost = port(d.sockets[systemd.HTTPS])
+	if d.certificates, err = tlsbridge.NewCertificates(options); err != nil {
+		return err
+	}
+	d.desk = &certificateDesk{certificates: d.certificates, allowed: options.Allowed, serving: true}
+	return nil
+}
+
+// certificateOptions returns what the configuration says of certificates.
+func certificateOptions(c Config) (options tlsbridge.CertificateOptions, err error) {
+	options = tlsbridge.CertificateOptions{
+		Dir: filepath.Join(c.StateDir, "certs"), FilesDir: c.CertificateDir,
+		Directory: c.ACME.Directory, Email: c.ACME.Email, Issuer: c.ACME.Issuer, Profile: c.ACME.Profile,
+		Limits: c.ACME.Limits, MaxInFlight: c.ACME.InFlight, Preflight: preflight(c.ACME),
+	}
+	if options.DNS, err = dnsUpdate(c.ACME.DNS); err != nil {
+		return options, err
+	}
+	if options.Root, err = rootsFrom(c.ACME.Root); err != nil {
+		return options, fmt.Errorf("acme.root: %w", err)
+	}
+	if options.AccountKeyPEM, err = readOptional(c.ACME.AccountKey); err != nil {
+		return options, fmt.Errorf("acme.account_key: %w", err)
+	}
+	return options, nil
+}
+
+// certificateFile returns the pair of files that the rules name for a host.
+func certificateFile(view *rules.View, name string) (base string, ok bool) {
+	host, ok := view.Host(name)
+	if !ok {
+		return "", false
+	}
+	return host.CertificateFile()
 }
 
 // port returns the port of the first of some listeners, and its address unless that is a wildcard; 0 for none.

@@ -25,13 +25,18 @@ func (s *Server) routes() *http.ServeMux {
 	mux.Handle("GET /v1/export/{table}", s.answering(s.exportTable))
 	mux.Handle("GET /v1/certificates/prefetch", s.answering(s.prefetched))
 	mux.Handle("POST /v1/certificates/prefetch", s.answering(s.prefetch))
+	mux.Handle("GET /v1/certificates", s.answering(s.listCertificates))
+	mux.Handle("GET /v1/certificates/{name}", s.answering(s.showCertificate))
+	mux.Handle("POST /v1/certificates/{name}/retry", s.answering(s.atWriter(s.retryCertificate)))
+	mux.Handle("POST /v1/certificates/{name}/revoke", s.answering(s.atWriter(s.revokeCertificate)))
+	mux.Handle("POST /v1/certificates", s.answering(s.atWriter(s.importCertificates)))
 	mux.Handle("/", s.answering(s.unknown))
 	return mux
 }
 
 // unknown answers every other path, and a known path with another method.
 func (s *Server) unknown(_ http.ResponseWriter, r *http.Request) error {
-	return refuse(http.StatusNotFound, "GET /v1/status, /v1/rules, /v1/redirects, /v1/upstreams, /v1/hosts, /v1/guards, /v1/history, /v1/backup, /v1/export/rules; "+
-		"POST /v1/edits, /v1/explain, /v1/undo, /v1/restore, /v1/import/rules",
+	return refuse(http.StatusNotFound, "GET /v1/status, /v1/rules, /v1/redirects, /v1/upstreams, /v1/hosts, /v1/guards, /v1/history, /v1/backup, /v1/export/rules, /v1/certificates; "+
+		"POST /v1/edits, /v1/explain, /v1/undo, /v1/restore, /v1/import/rules, /v1/certificates",
 		"there is no %s %s", r.Method, r.URL.Path)
 }

@@ -44,10 +44,12 @@ type Server struct {
 	TrustPeer func(pid, uid int) bool
 	// Prefetcher orders certificates before anybody asks for them; nil means that this is no daemon.
 	Prefetcher Prefetcher
-	Metrics    http.Handler // for /metrics
-	Keys       *Keys        // API keys for TCP; nil refuses everybody
-	Log        *slog.Logger // nil discards
-	Version    string       // of the program
+	// Certificates is asked for what concerns them; nil means that there are none to speak of.
+	Certificates Certificates
+	Metrics      http.Handler // for /metrics
+	Keys         *Keys        // API keys for TCP; nil refuses everybody
+	Log          *slog.Logger // nil discards
+	Version      string       // of the program
 }
 
 func (s *Server) log() *slog.Logger {

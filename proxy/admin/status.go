@@ -60,6 +60,9 @@ func (s *Server) addParts(answer *Status, rows []*rules.Upstream) {
 		if certificates.Budget != nil {
 			certificates.Budget.Holds = first(certificates.Budget.Holds)
 		}
+		certificates.EndingTotal = max(certificates.EndingTotal, len(certificates.Ending))
+		certificates.Ending = first(certificates.Ending)
+		certificates.Files = first(certificates.Files)
 		answer.Certificates = &certificates
 	}
 }

@@ -170,7 +170,8 @@ type ConnectionStatus struct {
 
 // CertificateStatus counts certificates and lists the names that wait after a failure.
 type CertificateStatus struct {
-	Issuer         string            `json:"issuer"` // acme, local or off
+	Issuer         string            `json:"issuer"`            // acme, local or off
+	Problem        string            `json:"problem,omitempty"` // why nothing at all is issued
 	Stored         int               `json:"stored"`
 	InFlight       int               `json:"in_flight"`
 	BackedOffTotal int               `json:"backed_off_total"`
@@ -178,6 +179,13 @@ type CertificateStatus struct {
 	Late           int               `json:"late"`                 // renewals that are due and did not succeed yet
 	Outage         string            `json:"outage,omitempty"`     // why nothing is ordered, where the CA does not work
 	Budget         *BudgetStatus     `json:"budget,omitempty"`     // nil where orders are not bounded
+	// States counts the certificates by state, and Ending lists those in the rules that end within 7 days or have ended, the
+	// first of them first.
+	States      map[CertificateState]int `json:"states,omitempty"`
+	EndingTotal int                      `json:"ending_total"`
+	Ending      []EndingStatus           `json:"ending,omitempty"` // the first hundred
+	// Files lists pairs of files that cannot be read; an older version of them may serve.
+	Files []FileStatus `json:"files,omitempty"`
 }
 
 // BudgetStatus says how many certificates were ordered, and what new ones wait for.
@@ -202,6 +210,19 @@ type BackedOffStatus struct {
 	Failures int       `json:"failures"`
 	Next     time.Time `json:"next,omitzero"`
 	Error    string    `json:"error"`
+}
+
+// EndingStatus is a certificate whose end is near or past.
+type EndingStatus struct {
+	Name    string    `json:"name"`
+	Expires time.Time `json:"expires"`
+}
+
+// FileStatus is a pair of files that cannot be read.
+type FileStatus struct {
+	Name    string `json:"name"`
+	Problem string `json:"problem"`
+	Serving bool   `json:"serving"` // an older version of it serves
 }
 
 // UpstreamStatus is an upstream as it is right now.

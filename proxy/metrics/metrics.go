@@ -139,3 +139,25 @@ func (m *Metrics) Refused(reason string) {
 func (m *Metrics) Gauge(name, help string, value func() float64) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value))
 }
+
+// GaugeBy adds values that are asked for whenever somebody looks, each told from the others by a label. There must be few of
+// them. It panics if name is taken.
+func (m *Metrics) GaugeBy(name, help, label string, values func() map[string]float64) {
+	m.registry.MustRegister(labelled{prometheus.NewDesc(name, help, []string{label}, nil), values})
+}
+
+// labelled is a prometheus.Collector.
+type labelled struct {
+	description *prometheus.Desc
+	values      func() map[string]float64
+}
+
+// Describe implements prometheus.Collector.
+func (l labelled) Describe(into chan<- *prometheus.Desc) { into <- l.description }
+
+// Collect implements prometheus.Collector.
+func (l labelled) Collect(into chan<- prometheus.Metric) {
+	for label, value := range l.values() {
+		into <- prometheus.MustNewConstMetric(l.description, prometheus.GaugeValue, value, label)
+	}
+}

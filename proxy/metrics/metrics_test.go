@@ -89,3 +89,15 @@ func TestWithoutMetricsNothingIsCounted(_ *testing.T) {
 	m.Failure("v1", "", "dial")
 	m.Event("accept", "EMFILE")
 }
+
+func TestAGaugeCanHaveALabelWhoseValuesComeAndGo(t *testing.T) {
+	m := New()
+	values := map[string]float64{"shop.example.com": 42}
+	m.GaugeBy("cutover_test", "A test.", "name", func() map[string]float64 { return values })
+	expect(t, m, `cutover_test{name="shop.example.com"} 42`)
+	values = map[string]float64{"other.example.com": -1}
+	expect(t, m, `cutover_test{name="other.example.com"} -1`)
+	if strings.Contains(scrape(t, m), "shop.example.com") {
+		t.Error("a value that has gone is shown still")
+	}
+}

@@ -30,7 +30,7 @@ const current = "/opt/cutover/releases/cutover-20260101000001"
 // healthy returns a machine with which nothing is wrong.
 func healthy(t *testing.T) *patient {
 	t.Helper()
-	p := &patient{t: t, status: admin.Status{Running: true, Ready: true, PID: 42, Version: "20260101000001+abc"}}
+	p := &patient{t: t, status: admin.Status{Running: true, Ready: true, PID: 42, Version: "20260101000001+abc", Certificates: &admin.CertificateStatus{}}}
 	p.status.Memory = &admin.MemoryStatus{Used: 100 << 20, Limit: 1 << 30, From: "limits.memory"}
 	socket := func(name, port string) map[string]string {
 		return map[string]string{
@@ -208,10 +208,30 @@ func spoiledMachines() map[string]spoiled {
 	}
 }
 
+func spoiledCertificates() map[string]spoiled {
+	ending := []admin.EndingStatus{{Name: "shop.example.com"}}
+	return map[string]spoiled{
+		"an expired certificate": {func(p *patient) {
+			*p.status.Certificates = admin.CertificateStatus{States: map[admin.CertificateState]int{admin.CertificateExpired: 1}, Ending: ending, EndingTotal: 1}
+		}, "expiry", Fail, "1 certificates have ended, first shop.example.com"},
+		"a certificate that ends": {func(p *patient) {
+			*p.status.Certificates = admin.CertificateStatus{Ending: ending, EndingTotal: 1}
+		}, "expiry", Warn, "within 7 days, first shop.example.com"},
+		"a name that is held back": {func(p *patient) {
+			*p.status.Certificates = admin.CertificateStatus{BackedOffTotal: 1, BackedOff: []admin.BackedOffStatus{{Name: "new.example.com"}}}
+		}, "expiry", Warn, "new.example.com"},
+		"a pair of files": {func(p *patient) {
+			p.status.Certificates.Files = []admin.FileStatus{{Name: "shop", Problem: "shop.key is gone"}}
+		}, "expiry", Warn, "shop.key is gone"},
+		"a wrong profile": {func(p *patient) { p.status.Certificates.Problem = "the CA has no profile" }, "expiry", Fail, "the CA has no profile"},
+	}
+}
+
 func TestEachThingThatIsSpoiledIsFound(t *testing.T) {
 	all := spoiledUnits()
 	maps.Copy(all, spoiledProcesses())
 	maps.Copy(all, spoiledMachines())
+	maps.Copy(all, spoiledCertificates())
 	for name, spoil := range all {
 		t.Run(name, func(t *testing.T) {
 			p := healthy(t)

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"cutover/proxy/admin"
 )
 
 // state looks at owners and modes: keys and rules are for the service alone.
@@ -162,4 +164,43 @@ func (x *examination) acme(ctx context.Context) {
 		return
 	}
 	x.ok("certificates", x.Directory+" answers, and it can reach a port here if no firewall forbids it")
+}
+
+// expiry looks at the certificates that are served: what ends soon was not renewed in time.
+func (x *examination) expiry(context.Context) {
+	const check = "expiry"
+	if !x.answered || x.status.Certificates == nil {
+		x.unseen(check, "no daemon answers")
+		return
+	}
+	c := x.status.Certificates
+	expired := c.States[admin.CertificateExpired]
+	switch {
+	case c.Problem != "":
+		x.fail(check, "nothing is issued or renewed: "+c.Problem, "correct acme.profile, then: sudo systemctl restart cutover")
+	case expired > 0:
+		x.fail(check, fmt.Sprintf("%d certificates have ended, first %s", expired, x.firstEnding()), "cutover certs ls; cutover certs retry NAME")
+	case c.EndingTotal > 0:
+		x.warn(check, fmt.Sprintf("%d certificates end within 7 days, first %s", c.EndingTotal, x.firstEnding()), "cutover certs show NAME says why; cutover certs retry NAME")
+	case len(c.Files) > 0:
+		x.warn(check, c.Files[0].Name+" cannot be read: "+c.Files[0].Problem, "mend the files; they are looked at every few seconds")
+	case c.BackedOffTotal > 0:
+		x.warn(check, fmt.Sprintf("%d names are held back after a failure, first %s", c.BackedOffTotal, heldFirst(c)), "cutover status says why; cutover certs retry NAME")
+	default:
+		x.ok(check, fmt.Sprintf("none of %d certificates ends within 7 days, no name is held back", c.Stored))
+	}
+}
+
+func (x *examination) firstEnding() string {
+	if list := x.status.Certificates.Ending; len(list) > 0 {
+		return list[0].Name
+	}
+	return "unknown"
+}
+
+func heldFirst(c *admin.CertificateStatus) string {
+	if len(c.BackedOff) > 0 {
+		return c.BackedOff[0].Name
+	}
+	return "unknown"
 }

@@ -87,7 +87,7 @@ func startEdge(t *testing.T, s sockets, ca *pebble.Server, dir string, change fu
 
 func newEdge(t *testing.T, s sockets, ca *pebble.Server, dir string, change func(*tlsbridge.CertificateOptions)) *edge {
 	t.Helper()
-	e := &edge{web: s.web, secure: s.secure, address: s.secure.Addr().String(), allowed: []string{"shop.test", "other.test"}}
+	e := &edge{web: s.web, secure: s.secure, address: s.secure.Addr().String(), allowed: []string{"shop.test", "other.test", "account.test", "renewed.test"}}
 	e.handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello\n") })
 	o := tlsbridge.CertificateOptions{
 		Dir: dir, Directory: ca.Directory(), Root: ca.Roots(), HTTPPort: portOf(s.web), TLSPort: portOf(s.secure), ListenHost: "127.0.0.1",

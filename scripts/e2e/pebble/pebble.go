@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -42,6 +43,7 @@ type Options struct {
 type Server struct {
 	api    *httptest.Server
 	ca     *ca.CAImpl
+	store  *db.MemoryStore
 	names  *dns.Server
 	answer net.IP
 	orders atomic.Int64
@@ -81,7 +83,7 @@ func Start(o Options) (*Server, error) {
 	authority := ca.New(logger, store, "", "ecdsa", 0, 1, map[string]ca.Profile{"default": {Description: "default", ValidityPeriod: o.Validity}})
 	validation := va.New(logger, o.HTTPPort, o.TLSPort, false, resolver, store)
 	front := wfe.New(logger, store, validation, authority, []string{"pebble.test"}, false, false, 1, 1)
-	s.ca = authority
+	s.ca, s.store = authority, store
 	s.api = httptest.NewTLSServer(s.count(front.Handler()))
 	return s, nil
 }
@@ -153,6 +155,11 @@ func (s *Server) Issuer() []byte { return s.ca.GetRootCert(0).PEM() }
 
 // Orders counts the orders that were made.
 func (s *Server) Orders() int64 { return s.orders.Load() }
+
+// Revoked reports whether a certificate was revoked here.
+func (s *Server) Revoked(serial *big.Int) bool {
+	return s.store.GetRevokedCertificateBySerial(serial) != nil
+}
 
 // Break makes validations of a name fail, or succeed again.
 func (s *Server) Break(name string, broken bool) {
