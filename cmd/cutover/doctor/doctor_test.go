@@ -125,7 +125,7 @@ func TestNothingIsWrongWithAHealthyMachine(t *testing.T) {
 			t.Errorf("%+v", f)
 		}
 	}
-	if len(findings) != 17 {
+	if len(findings) != 18 {
 		t.Errorf("%d findings", len(findings))
 	}
 }
