@@ -29,7 +29,8 @@ func TestWhatMustNotBeServedIsRefused(t *testing.T) {
 		"CONNECT a.test:443 HTTP/1.1\nHost: a.test:443\nConnection: close\n\n": "405",
 		"GET / HTTP/1.1\nHost: a..test\nConnection: close\n\n":                 "400",
 		"GET / HTTP/1.0\n\n": "400",
-		"GET * HTTP/1.1\nHost: a.test\nConnection: close\n\n": "400",
+		"GET /wp-login.php# HTTP/1.1\nHost: a.test\nConnection: close\n\n": "400",
+		"GET * HTTP/1.1\nHost: a.test\nConnection: close\n\n":              "400",
 	} {
 		if got := s.raw(t, text); !strings.HasPrefix(got, "HTTP/1.1 "+want) && !strings.HasPrefix(got, "HTTP/1.0 "+want) {
 			t.Errorf("%q: %.40q", text, got)

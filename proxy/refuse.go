@@ -46,6 +46,8 @@ func (h *Handler) refuse(e *exchange) *problem {
 func (e *exchange) checkForm() error {
 	u := e.in.URL
 	switch {
+	case strings.ContainsAny(e.in.RequestURI, " #"): // no part of a request target (RFC 9112 §3.2), and servers read them in two ways
+		return errForm
 	case u.Opaque != "", u.Path == "*" && e.in.Method != http.MethodOptions: // RFC 9112 §3.2.4
 		return errForm
 	case u.Scheme != "" && !strings.EqualFold(u.Scheme, "http") && !strings.EqualFold(u.Scheme, "https"):

@@ -338,10 +338,10 @@ func (c *Certificates) asItIs(hello *tls.ClientHelloInfo, name string, allowed b
 	if leaf == nil || !allowed {
 		return certificate
 	}
-	if time.Now().After(leaf.NotAfter) && c.mayTry(name) == nil {
+	if time.Now().After(leaf.NotAfter) && c.mayTry(name) == nil && (c.kept.has(name) || c.mayAsk(hello, name) == nil) {
 		return nil
 	}
-	if !slices.Contains(hostNames(leaf), name) && due(leaf.NotBefore, leaf.NotAfter, time.Now()) && !c.renews(wildcardOf(name)) {
+	if !slices.Contains(hostNames(leaf), name) && due(leaf.NotBefore, leaf.NotAfter, time.Now()) && !c.renews(wildcardOf(name)) && c.mayAsk(hello, name) == nil {
 		c.prepare(name) // the wildcard certificate cannot be renewed
 	}
 	return certificate

@@ -83,7 +83,7 @@ func (c *Certificates) notOrdered(ctx context.Context, name string, cause error)
 		return
 	}
 	if isOutage(cause) {
-		c.outage.failed(cause)
+		c.outage.failed(name, cause)
 		c.back.failedByCA(ctx, name, cause)
 		return
 	}
@@ -115,6 +115,18 @@ type acmeIssuer struct {
 
 func (i acmeIssuer) Issue(ctx context.Context, csr *x509.CertificateRequest) (*certmagic.IssuedCertificate, error) {
 	return i.gate.issue(ctx, csr, func(ctx context.Context) (*certmagic.IssuedCertificate, error) { return i.ACMEIssuer.Issue(ctx, csr) })
+}
+
+// PreCheck ends at once, and holds the name back, where certmagic would try again for a month.
+func (i acmeIssuer) PreCheck(ctx context.Context, names []string, interactive bool) error {
+	err := i.ACMEIssuer.PreCheck(ctx, names, interactive)
+	if err == nil {
+		return nil
+	}
+	for _, name := range names {
+		i.gate.certificates.back.failed(ctx, name, err)
+	}
+	return certmagic.ErrNoRetry{Err: err}
 }
 
 // gatedIssuer is any other issuer behind the gate.

@@ -39,7 +39,8 @@ type outage struct {
 	log *slog.Logger
 
 	mu       sync.Mutex
-	failures int // in a row
+	failures int    // in a row
+	name     string // that failed last: one that fails again and again may be to blame itself
 	next     time.Time
 	cause    error
 }
@@ -70,9 +71,14 @@ func (o *outage) enter() error {
 }
 
 // failed notes an order that failed by the CA's fault.
-func (o *outage) failed(cause error) {
+func (o *outage) failed(name string, cause error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	again := name == o.name
+	o.name = name
+	if again && o.failures < outageAfter {
+		return
+	}
 	o.failures++
 	o.cause = cause
 	if o.failures < outageAfter {

@@ -200,8 +200,8 @@ func (c *Certificates) notRenewed(ctx context.Context, name string, cause error)
 		return
 	}
 	if isOutage(cause) {
-		c.outage.failed(cause)
-		c.late.add(name, time.Now())
+		c.outage.failed(name, cause)
+		c.late.add(name, c.back.failedByCA(ctx, name, cause).Next)
 		return
 	}
 	c.outage.answered()

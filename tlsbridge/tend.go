@@ -52,7 +52,11 @@ func (c *Certificates) tend(ctx context.Context) {
 
 // tendsItself reports whether certmagic renews a certificate: it does so by the first name that it holds for.
 func (c *Certificates) tendsItself(stored *Stored) bool {
-	return c.options.Issuer == IssuerOff || slices.Equal(stored.Names, []string{stored.Name})
+	if c.options.Issuer == IssuerOff {
+		return true
+	}
+	inMemory := slices.ContainsFunc(c.cache.AllMatchingCertificates(stored.Name), func(m certmagic.Certificate) bool { return slices.Equal(m.Names, stored.Names) })
+	return inMemory && slices.Equal(stored.Names, []string{stored.Name})
 }
 
 // due reports whether a certificate is to be renewed.

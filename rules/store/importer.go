@@ -49,7 +49,7 @@ func (i *importer) write(ctx context.Context, s *Store) error {
 		return err
 	}
 	var err error
-	if i.result.Added+i.result.Changed+i.result.Removed <= atOnce {
+	if i.Table == TableGuards || i.result.Added+i.result.Changed+i.result.Removed <= atOnce { // guards are always read whole
 		err = writing(ctx, i.conn, func(q queryer) error { return i.apply(ctx, q) })
 	} else {
 		err = i.writeHeld(ctx, s)

@@ -248,7 +248,7 @@ func (s *Store) tolerate(ctx context.Context, err error) error {
 		return err
 	}
 	generation, other := schemaGeneration(ctx, s.conn)
-	if other != nil || generation == 0 {
+	if other != nil || generation < rules.Schema {
 		return err
 	}
 	s.options.log().Warn("triggers and views of rules.db are mended at the next start: another program holds the write lock", slog.String("holder", lockHolder(s.path)))

@@ -3,10 +3,12 @@ package store
 import (
 	"database/sql"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -253,5 +255,60 @@ func TestAFollowerAsksForAWriterWhereTheSchemaIsOld(t *testing.T) {
 	ofSchema1(t, dir)
 	if _, err := Open(t.Context(), Options{Dir: dir, Follow: true}); !errors.Is(err, ErrNeedsWriter) {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestAnUpgradeBehindAWriteLockSaysThatTheDatabaseIsLocked(t *testing.T) {
+	dir := t.TempDir()
+	ofSchema1(t, dir)
+	conn, err := outside(t, dir).Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.ExecContext(t.Context(), "BEGIN IMMEDIATE"); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(t.Context(), Options{Dir: dir})
+	if err == nil {
+		_ = s.Close()
+	}
+	if err == nil || !isBusy(err) {
+		t.Errorf("it says: %v", err)
+	}
+	_, _ = conn.ExecContext(t.Context(), "ROLLBACK")
+}
+
+func TestAnImportOfGuardsComesIntoForceAsAWhole(t *testing.T) {
+	s, _, _ := served(t)
+	edit := func(host string) error {
+		_, err := s.Apply(t.Context(), Author{}, []Edit{{Table: TableGuards, Row: map[string]any{"host": host, "deny": "192.0.2.1"}}}, false)
+		return err
+	}
+	if err := edit("before.test"); err != nil {
+		t.Fatal(err)
+	}
+	seen := make(chan int, 1)
+	begin := sync.OnceFunc(func() {
+		go func() {
+			_ = edit("meanwhile.test") // it may find the database busy
+			seen <- s.Load().Counts().Guards
+		}()
+	})
+	_, err := s.Import(t.Context(), Author{}, Import{Table: TableGuards, Rows: func(add func(ImportRow) error) error {
+		for i := range 5000 {
+			row := rules.GuardRow{Host: fmt.Sprintf("h%d.test", i), Path: "/", Deny: "192.0.2.1", Enabled: true, Needs: 1}
+			if err := add(ImportRow{Line: i + 1, Guard: &row}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}}, func(int) { begin() })
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin()
+	if got := <-seen; got > 2 && got < 5001 {
+		t.Errorf("%d guards were in force in the middle of an import", got)
 	}
 }
