@@ -328,6 +328,16 @@ func (v *View) Guard(host, path string) *Guard {
 	return v.guards.find(host, normalizePath(path), func(g *Guard) string { return g.prefix })
 }
 
+// Guarded reports whether a guard may hold for some path of a host.
+func (v *View) Guarded(host string) bool {
+	if v == nil || v.guards == nil {
+		return false
+	}
+	of := v.guards.byHost
+	dot := strings.IndexByte(host, '.')
+	return len(of[host]) > 0 || len(of["*"]) > 0 || dot >= 0 && len(of[host[dot:]]) > 0
+}
+
 // GuardIsDoubtful reports whether another guard, or none, would hold for a request if its path were read by a server that
 // decodes more than RFC 3986 says are the same: %2F as a border, a backslash as a slash, several slashes as one, and ;x as no
 // part of a segment. Who is to keep something from strangers must then assume the worst.

@@ -175,3 +175,14 @@ func FuzzALoosePathIsOneThatStays(f *testing.F) {
 		}
 	})
 }
+
+func TestAHostIsGuardedIfAnyOfItsPathsMayBe(t *testing.T) {
+	rows := rowsOf()
+	rows.Guards = []GuardRow{{ID: 1, Host: "a.test", Path: "/admin", Deny: "192.0.2.1", Enabled: true, Needs: 1}, {ID: 2, Host: "*.b.test", Path: "/", Deny: "192.0.2.1", Enabled: true, Needs: 1}}
+	view := compile(t, rows)
+	for host, want := range map[string]bool{"a.test": true, "x.a.test": false, "x.b.test": true, "b.test": false, "c.test": false} {
+		if got := view.Guarded(host); got != want {
+			t.Errorf("%s: %v", host, got)
+		}
+	}
+}

@@ -48,10 +48,11 @@ func isTLSChallenge(protocols []string) bool {
 	return len(protocols) == 1 && protocols[0] == acmez.ACMETLS1Protocol
 }
 
-// challengeOfV1 leads a CA to v1 where it does not ask for a challenge of ours.
+// challengeOfV1 leads a CA to v1 where it does not ask for a challenge of ours. Whether it is a CA nobody can tell: v1 may speak
+// HTTP with whoever it is, past every guard. So it is not done for a host that has one.
 func (d *daemon) challengeOfV1(host string, client netip.Addr) (tlsbridge.Destination, bool) {
 	view := d.store.Load()
-	if !view.Knows(host) || d.certificates.HoldsChallenge(host) {
+	if !view.Knows(host) || view.Guarded(host) || d.certificates.HoldsChallenge(host) {
 		return tlsbridge.Destination{}, false
 	}
 	first := view.FirstVersion(&rules.Request{Method: http.MethodGet, Host: host, Path: "/", ClientIP: client})

@@ -88,6 +88,18 @@ func echoes(c io.ReadWriter) bool {
 	return err == nil && string(b) == "hello"
 }
 
+func TestNobodyIsLedPastAGuardOnTheWayOfACA(t *testing.T) {
+	v1 := first(t)
+	e := startEdge(t, func(c *Config) { c.V1TLS = v1 })
+	edit := store.Edit{Table: store.TableGuards, Row: map[string]any{"host": "shop.test", "path": "/admin", "deny": "192.0.2.1"}}
+	if _, err := e.store.Apply(t.Context(), store.Author{Name: "test"}, []store.Edit{edit}, false); err != nil {
+		t.Fatal(err)
+	}
+	if _, led := e.route("shop.test", []string{"acme-tls/1"}, netip.MustParseAddr("192.0.2.1")); led {
+		t.Error("v1 is reached as it is, though the host has a guard")
+	}
+}
+
 func TestACAIsLedToV1WhereWeHoldNoChallengeAndTheStreamOutlivesAPause(t *testing.T) {
 	v1 := first(t)
 	e := startEdge(t, func(c *Config) { c.V1TLS = v1 })
