@@ -46,7 +46,7 @@ func (h *Handler) refuse(e *exchange) *problem {
 func (e *exchange) checkForm() error {
 	u := e.in.URL
 	switch {
-	case strings.ContainsAny(e.in.RequestURI, " #"): // no part of a request target (RFC 9112 §3.2), and servers read them in two ways
+	case hasDoubtfulEnd(e.in.RequestURI):
 		return errForm
 	case u.Opaque != "", u.Path == "*" && e.in.Method != http.MethodOptions: // RFC 9112 §3.2.4
 		return errForm
@@ -66,6 +66,13 @@ func (e *exchange) checkForm() error {
 	}
 	e.host = host
 	return nil
+}
+
+// hasDoubtfulEnd reports whether servers may take a request target for a shorter one than it is, which other guards hold for:
+// neither a space nor a # is part of one (RFC 9112 §3.2). Behind a query's beginning a # does no harm.
+func hasDoubtfulEnd(target string) bool {
+	path, _, _ := strings.Cut(target, "?")
+	return strings.Contains(target, " ") || strings.Contains(path, "#")
 }
 
 // checkAuthority holds the request's host against the TLS name, and its scheme against the connection (RFC 9110 §7.4):
