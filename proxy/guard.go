@@ -36,7 +36,7 @@ const (
 
 // admit finds the request's guard and returns why that does not let it in. A password is asked for later, see askPassword.
 func (h *Handler) admit(e *exchange, view *rules.View) *problem {
-	path := e.in.URL.EscapedPath()
+	path := pathOf(e.in)
 	e.guard = view.Guard(e.host, path)
 	if view.GuardIsDoubtful(e.host, path) {
 		return h.turnAway(e, metrics.RefusedPath, &problem{status: http.StatusBadRequest, cause: errDoubtful})
@@ -86,8 +86,12 @@ func (h *Handler) askPassword(e *exchange) *problem {
 	if wait := h.gate.failures.left(e.limitKey(), failureRate, failureBurst, time.Now()); wait > 0 {
 		return h.turnAway(e, metrics.RefusedAttempts, later(wait, errAttempts))
 	}
-	right, err := h.gate.passwords.check(e.in.Context(), &credentials)
+	right, err := h.gate.passwords.check(e.in.Context(), &credentials, func() bool {
+		return h.gate.failures.left(e.limitKey(), failureRate, failureBurst, time.Now()) == 0 // others may have failed while this one waited
+	})
 	switch {
+	case errors.Is(err, errAttempts):
+		return h.turnAway(e, metrics.RefusedAttempts, later(failureEvery, err))
 	case err != nil:
 		return h.turnAway(e, metrics.RefusedBusy, later(time.Second, err))
 	case !right:
@@ -131,7 +135,7 @@ type Guarding struct {
 // and does not keep r.
 func (h *Handler) Guarding(r *http.Request) Guarding {
 	host, _ := rules.NormalizeHost(r.Host) // "" where it is none: then guards of * hold
-	view, path, client := h.Views.Load(), r.URL.EscapedPath(), h.clientOf(r)
+	view, path, client := h.Views.Load(), pathOf(r), h.clientOf(r)
 	g := Guarding{Guard: view.Guard(host, path)}
 	switch {
 	case view.GuardIsDoubtful(host, path):

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -274,7 +276,7 @@ func TestFewPasswordsAreCheckedAtOnceAndNobodyWaitsForEver(t *testing.T) {
 		var waiting sync.WaitGroup
 		for range 20 {
 			waiting.Go(func() {
-				if _, err := p.check(context.Background(), &credentials{guard, "anna", "x"}); !errors.Is(err, errBusy) {
+				if _, err := p.check(context.Background(), &credentials{guard, "anna", "x"}, always); !errors.Is(err, errBusy) {
 					t.Error(err)
 				}
 			})
@@ -290,12 +292,12 @@ func TestRightPasswordsAreRememberedForAWhileAndOnlySoMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var p passwords
 		c := &credentials{compiledGuard(t, hashed(t, "anna", "x")), "anna", "x"}
-		if right, err := p.check(t.Context(), c); !right || err != nil || !p.knows(c, time.Now()) {
+		if right, err := p.check(t.Context(), c, always); !right || err != nil || !p.knows(c, time.Now()) {
 			t.Error(right, err)
 		}
 		if wrong := *c; wrong.guard != nil {
 			wrong.password = "y"
-			if right, _ := p.check(t.Context(), &wrong); right || p.knows(&wrong, time.Now()) {
+			if right, _ := p.check(t.Context(), &wrong, always); right || p.knows(&wrong, time.Now()) {
 				t.Error("a wrong one is right")
 			}
 		}
@@ -349,5 +351,45 @@ func BenchmarkARequestThatAGuardLetsIn(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		_ = h.admit(e, view) // a fast machine comes more often than a million times a second
+	}
+}
+
+func always() bool { return true }
+
+func TestWrongPasswordsThatComeAtOnceAreNoMoreThanOthers(t *testing.T) {
+	s, _ := guardedSite(t, guardRow(1, "a.test", func(r *rules.GuardRow) { r.Users = hashed(t, "anna", "right") }))
+	var guesses sync.WaitGroup
+	var checked atomic.Int64
+	for i := range 60 {
+		guesses.Go(func() {
+			r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/", nil)
+			r.Host = "a.test"
+			r.SetBasicAuth("anna", fmt.Sprint("wrong", i))
+			a, err := s.Client().Do(r)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_ = a.Body.Close()
+			if a.StatusCode == http.StatusUnauthorized {
+				checked.Add(1)
+			}
+		})
+	}
+	guesses.Wait()
+	if n, most := checked.Load(), int64(failureBurst+2*runtime.GOMAXPROCS(0)); n < failureBurst || n > most {
+		t.Errorf("%d of 60 guesses were checked, want %d to %d", n, failureBurst, most)
+	}
+}
+
+func TestAPathIsGuardedAsTheTargetGetsIt(t *testing.T) {
+	s, _ := guardedSite(t, guardRow(1, "a.test", func(r *rules.GuardRow) { r.Path, r.Deny = "/admin", "127.0.0.1" }))
+	for path, want := range map[string]string{
+		`/admin/..%2Fpublic"`: "400", `/admin/x"`: "403", "/caf\xc3\xa9": "200", `/public"`: "200", "//admin/%252e%252e/": "400",
+	} {
+		got := s.raw(t, "GET "+path+" HTTP/1.1\nHost: a.test\nConnection: close\n\n")
+		if !strings.HasPrefix(got, "HTTP/1.1 "+want) {
+			t.Errorf("%s: %.30q, want %s", path, got, want)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httputil"
 	"net/textproto"
@@ -42,6 +43,29 @@ func rawPath(r *http.Request) string {
 		return r.URL.EscapedPath()
 	}
 	return path
+}
+
+// pathOf returns a request's path as rules and guards read it: what is forwarded, with an escape for each byte that may not stand
+// there. net/url would escape the whole of such a path anew, an escaped slash of it becoming a border.
+func pathOf(r *http.Request) string {
+	raw := rawPath(r)
+	if strings.IndexFunc(raw, needsEscape) < 0 {
+		return raw
+	}
+	var out strings.Builder
+	for i := range len(raw) {
+		if c := raw[i]; c >= 0x80 || needsEscape(rune(c)) {
+			fmt.Fprintf(&out, "%%%02X", c)
+		} else {
+			out.WriteByte(c)
+		}
+	}
+	return out.String()
+}
+
+// needsEscape reports whether a character may not stand in a path (RFC 3986 §3.3).
+func needsEscape(c rune) bool {
+	return c <= ' ' || c >= 0x7f || strings.ContainsRune("\"<>\\^`{|}", c)
 }
 
 // keepUpgrade leaves a request to switch protocols as it is, but for protocols that would carry further requests past

@@ -80,8 +80,9 @@ func (p *passwords) knows(c *credentials, now time.Time) bool {
 	return there && known && now.Before(until)
 }
 
-// check reports whether credentials are right. The error says that it cannot be found out now.
-func (p *passwords) check(ctx context.Context, c *credentials) (right bool, err error) {
+// check reports whether credentials are right. mayTry is asked when their turn has come. The error says that it cannot be found
+// out now: errAttempts where mayTry says no, else errBusy.
+func (p *passwords) check(ctx context.Context, c *credentials, mayTry func() bool) (right bool, err error) {
 	if len(c.password) > longestInput {
 		return false, nil
 	}
@@ -98,6 +99,9 @@ func (p *passwords) check(ctx context.Context, c *credentials) (right bool, err 
 	defer func() { <-p.slots }()
 	if p.knows(c, time.Now()) { // a browser asks for several things at once
 		return true, nil
+	}
+	if !mayTry() {
+		return false, errAttempts
 	}
 	hash, there := c.hash()
 	if bcrypt.CompareHashAndPassword([]byte(hash), []byte(c.password)) != nil || !there {

@@ -142,7 +142,7 @@ func decide(view *rules.View, r *rules.Request) rules.Decision {
 // question is what the rules are asked about a request.
 func (h *Handler) question(r *http.Request, host string, client netip.Addr) *rules.Request {
 	return &rules.Request{
-		Method: r.Method, Host: host, Path: r.URL.EscapedPath(), RawQuery: r.URL.RawQuery,
+		Method: r.Method, Host: host, Path: pathOf(r), RawQuery: r.URL.RawQuery,
 		Header: r.Header, ClientIP: client, Identify: h.Visitors.identify,
 	}
 }

@@ -347,10 +347,21 @@ func (v *View) GuardIsDoubtful(host, path string) bool {
 	}
 	plain := normalizePath(path)
 	loose := loosePath(plain)
+	if v.guards.tellPathsApart(host) && hidesDots(plain) {
+		return true
+	}
 	if loose == plain {
 		return false
 	}
 	return v.guards.find(host, plain, func(g *Guard) string { return g.prefix }) != v.guards.find(host, loose, func(g *Guard) string { return g.loose })
+}
+
+// tellPathsApart reports whether a guard that may hold for a host does not hold for all of it.
+func (g *guards) tellPathsApart(host string) bool {
+	partial := func(guard *Guard) bool { return guard.prefix != "" }
+	dot := strings.IndexByte(host, '.')
+	return slices.ContainsFunc(g.byHost[host], partial) || slices.ContainsFunc(g.byHost["*"], partial) ||
+		dot >= 0 && slices.ContainsFunc(g.byHost[host[dot:]], partial)
 }
 
 // find returns the most specific guard for a path; prefixOf says which form of a guard's path it is compared with.

@@ -186,3 +186,25 @@ func TestAHostIsGuardedIfAnyOfItsPathsMayBe(t *testing.T) {
 		}
 	}
 }
+
+func TestDotsThatOnlySomeServersSeeAreDoubtfulWhereGuardsTellPathsApart(t *testing.T) {
+	rows := rowsOf()
+	rows.Guards = []GuardRow{
+		{ID: 1, Host: "a.test", Path: "/admin", Deny: "192.0.2.1", Enabled: true, Needs: 1},
+		{ID: 2, Host: "whole.test", Path: "/", Deny: "192.0.2.1", Enabled: true, Needs: 1},
+	}
+	view := compile(t, rows)
+	for _, path := range []string{"//admin/%252e%252e/", "/admin/..%2Fpublic", "//admin/..%2F", "/x/%5C..%5Cadmin", "//wp-login.php/%252e%252e/"} {
+		if !view.GuardIsDoubtful("a.test", path) {
+			t.Errorf("%s is taken for what it seems", path)
+		}
+		if view.GuardIsDoubtful("whole.test", path) || view.GuardIsDoubtful("free.test", path) {
+			t.Errorf("%s is doubtful where all paths are alike", path)
+		}
+	}
+	for _, path := range []string{"/public/.well-known/x", "/a/../public", "/a%20b", "/x;y/z", "/.hidden%20file"} {
+		if view.GuardIsDoubtful("a.test", path) {
+			t.Errorf("%s is called doubtful", path)
+		}
+	}
+}

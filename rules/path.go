@@ -79,6 +79,22 @@ func resolveDots(path string) string {
 // once, backslashes as slashes, several slashes as one, and without what follows a semicolon in a segment. A path that nobody
 // reads otherwise is returned as it is.
 func loosePath(path string) string {
+	loose := loosened(path)
+	if loose == path {
+		return path // its dots are resolved
+	}
+	return resolveDots(loose)
+}
+
+// hidesDots reports whether a path in normal form has dot segments for a server that decodes more than it should. What such a
+// server takes it for depends on how much more: every part of it may be what counts.
+func hidesDots(path string) bool {
+	loose := loosened(path)
+	return strings.Contains(loose, "/.") && resolveDots(loose) != loose
+}
+
+// loosened is loosePath with its dot segments.
+func loosened(path string) string {
 	if !strings.ContainsAny(path, "%\\;") && !strings.Contains(path, "//") {
 		return path
 	}
@@ -97,7 +113,7 @@ func loosePath(path string) string {
 			kept = append(kept, segment)
 		}
 	}
-	return resolveDots("/" + strings.Join(kept, "/"))
+	return "/" + strings.Join(kept, "/")
 }
 
 func unescapeAll(path string) string {
