@@ -41,7 +41,8 @@ type atWork struct {
 	*worker
 	url   string
 	stop  context.CancelFunc
-	ended chan error
+	ended <-chan struct{}
+	err   *error // may be read after it has ended
 }
 
 func startWorker(t *testing.T, c Config, successor *takeover.Successor) *atWork {
@@ -72,9 +73,13 @@ func startWorkerOn(t *testing.T, c Config, sockets systemd.Sockets, successor *t
 		t.Fatal(err)
 	}
 	change(d)
-	w := &atWork{newWorker(d), "http://" + sockets[systemd.HTTP][0].Addr().String() + "/", stop, make(chan error, 1)}
-	go func() { w.ended <- w.run(ctx, successor) }()
-	t.Cleanup(stop)
+	ended := make(chan struct{})
+	w := &atWork{newWorker(d), "http://" + sockets[systemd.HTTP][0].Addr().String() + "/", stop, ended, new(error)}
+	go func() {
+		defer close(ended)
+		*w.err = w.run(ctx, successor)
+	}()
+	t.Cleanup(w.wait(t)) // it writes into the test's folders until it has ended
 	return w
 }
 
@@ -93,14 +98,21 @@ func (w *atWork) serving(t *testing.T) *atWork {
 
 func (w *atWork) end(t *testing.T) error {
 	t.Helper()
-	w.stop()
-	select {
-	case err := <-w.ended:
-		return err
-	case <-time.After(20 * time.Second):
-		t.Fatal("the worker does not end")
+	w.wait(t)()
+	return *w.err
+}
+
+// wait returns a function that stops the worker and waits for its end.
+func (w *atWork) wait(t *testing.T) func() {
+	return func() {
+		t.Helper()
+		w.stop()
+		select {
+		case <-w.ended:
+		case <-time.After(20 * time.Second):
+			t.Fatal("the worker does not end")
+		}
 	}
-	return nil
 }
 
 // answers reports whether a new connection is answered within a time.
