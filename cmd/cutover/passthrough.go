@@ -101,7 +101,10 @@ func (d *daemon) behindProxies(handle func(net.Conn)) func(net.Conn) {
 }
 
 func (d *daemon) openPassthrough() {
-	d.raw = &tlsbridge.Passthrough{Log: d.log, OnResult: func(result string) { d.metrics.Event("passthrough", result) }}
+	d.raw = &tlsbridge.Passthrough{
+		Idle: d.limits.PassthroughIdle, Stall: d.limits.Stall,
+		Log: d.log, OnResult: func(result string) { d.metrics.Event("passthrough", result) },
+	}
 	c := d.config.ProxyProtocol
 	if len(c.Trusted) == 0 || len(d.sockets[systemd.HTTP])+len(d.sockets[systemd.HTTPS]) == 0 {
 		return
