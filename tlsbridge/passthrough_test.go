@@ -275,12 +275,18 @@ func TestATargetThatCannotBeReachedEndsTheConnectionAndIsLogged(t *testing.T) {
 	}
 }
 
+// How often it comes back before it is found out, and who says so first, is a matter of who is quicker.
 func TestATargetThatLeadsBackHereIsFoundOut(t *testing.T) {
 	listener := listen(t)
-	results := make(chan string, 10)
-	p := &Passthrough{OnResult: func(result string) { results <- result }}
+	var mu sync.Mutex
+	results := map[string]int{}
+	p := &Passthrough{OnResult: func(result string) {
+		mu.Lock()
+		defer mu.Unlock()
+		results[result]++
+	}}
 	var carrying sync.WaitGroup
-	go func() {
+	carrying.Go(func() {
 		for {
 			c, err := listener.Accept()
 			if err != nil {
@@ -290,21 +296,20 @@ func TestATargetThatLeadsBackHereIsFoundOut(t *testing.T) {
 				p.Carry(Stream{Conn: c, Sent: []byte("x"), To: Destination{Address: listener.Addr().String()}})
 			})
 		}
-	}()
+	})
 	client, err := net.Dial("tcp", listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = client.SetReadDeadline(time.Now().Add(10 * time.Second))
-	if _, err := io.ReadAll(client); err != nil {
+	_ = client.SetReadDeadline(time.Now().Add(time.Minute))
+	if _, err := io.ReadAll(client); err != nil && isTimeout(err) {
 		t.Error(err)
 	}
-	_ = client.Close()
-	if first, second := <-results, <-results; first != "passed" || second != "loop" {
-		t.Error(first, second)
-	}
-	_ = listener.Close()
+	_, _ = client.Close(), listener.Close()
 	carrying.Wait()
+	if results["loop"] == 0 || results["passed"] == 0 {
+		t.Error(results)
+	}
 }
 
 func TestTheTargetIsToldWhoTheClientIs(t *testing.T) {
