@@ -24,6 +24,8 @@ type Passthrough struct {
 	// "idle" or "half_open"; may be nil.
 	OnResult func(result string)
 
+	failures failures
+
 	mu  sync.Mutex
 	own map[netip.AddrPort]struct{} // the near ends of our connections to others
 }
@@ -115,9 +117,12 @@ func addressAndPortOf(address net.Addr) netip.AddrPort {
 
 func (p *Passthrough) failed(s Stream, result string, err error) {
 	p.report(result)
-	if p.Log != nil {
+	if p.Log == nil {
+		return
+	}
+	if others, say := p.failures.say(s.ServerName, result, time.Now()); say {
 		p.Log.Warn("a TLS connection could not be passed on", slog.String("host", s.ServerName), slog.String("target", s.To.Address),
-			slog.String("client", s.Conn.RemoteAddr().String()), slog.String("reason", result), slog.Any("error", err))
+			slog.String("client", s.Conn.RemoteAddr().String()), slog.String("reason", result), slog.Int("others", others), slog.Any("error", err))
 	}
 }
 
