@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -133,14 +134,17 @@ func TestRedirectsAnswerAsTheyAreWritten(t *testing.T) {
 }
 
 func TestClearTextIsRedirectedOnceACertificateIsThere(t *testing.T) {
-	ready, prepared := false, ""
+	ready, prepared, asker := false, "", netip.Addr{}
 	s := newSite(t, says("v1"), nil, func(s *site) {
 		s.rows.Hosts = []rules.Host{{Host: "a.test", HTTPS: rules.HTTPSRedirect, HSTS: 600, Needs: 1}}
 		s.handler.CertificateReady = func(string) bool { return ready }
-		s.handler.PrepareCertificate = func(host string) { prepared = host }
+		s.handler.PrepareCertificate = func(host string, client netip.Addr) { prepared, asker = host, client }
 	})
 	if a := s.get(t, "a.test", "/x", nil); a.body != "v1" || prepared != "a.test" || a.Header.Get("Strict-Transport-Security") != "" {
 		t.Errorf("without a certificate: %d, prepared %q", a.StatusCode, prepared)
+	}
+	if !asker.IsLoopback() {
+		t.Errorf("it was prepared for %v", asker)
 	}
 	ready = true
 	if a := s.get(t, "a.test:8080", "/x%2Fy?z=;", nil); a.StatusCode != 308 || a.Header.Get("Location") != "https://a.test/x%2Fy?z=;" {

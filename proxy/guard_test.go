@@ -248,7 +248,7 @@ func TestAPasswordIsNotAskedForInClearTextWhereTheHostAsksForHTTPS(t *testing.T)
 func TestClearTextOfAHostThatIsPassedThroughIsRedirectedWithoutACertificate(t *testing.T) {
 	s := newSite(t, says("v1"), nil, func(s *site) {
 		s.rows.Hosts = []rules.Host{{Host: "a.test", HTTPS: rules.HTTPSRedirect, TLS: rules.TLSPassthrough, Needs: 1}}
-		s.handler.PrepareCertificate = func(string) { t.Error("a certificate is asked for") }
+		s.handler.PrepareCertificate = func(string, netip.Addr) { t.Error("a certificate is asked for") }
 	})
 	if got := s.get(t, "a.test", "/", nil); got.StatusCode != http.StatusPermanentRedirect {
 		t.Error(got.StatusCode)

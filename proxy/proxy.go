@@ -34,8 +34,9 @@ type Handler struct {
 	Trusted []netip.Prefix // peers whose X-Forwarded-* headers are believed
 	// CertificateReady reports whether a certificate for a host can be served; nil means never.
 	CertificateReady func(host string) bool
-	// PrepareCertificate asks for a host's certificate in the background; nil does nothing.
-	PrepareCertificate func(host string)
+	// PrepareCertificate asks for a host's certificate in the background, for a client whose address may be invalid; nil does
+	// nothing.
+	PrepareCertificate func(host string, client netip.Addr)
 	// Ending returns, for a request's context, what is closed when a tunnel or an event stream is to end by itself: a
 	// WebSocket with Close frames, an event stream after a whole event. That takes at most 4 s. nil means never.
 	Ending func(ctx context.Context) <-chan struct{}

@@ -26,7 +26,7 @@ func (h *Handler) redirectToHTTPS(e *exchange, view *rules.View) bool {
 	}
 	if row, _ := view.Host(e.host); row.TLS != rules.TLSPassthrough && (h.CertificateReady == nil || !h.CertificateReady(e.host)) {
 		if h.PrepareCertificate != nil {
-			h.PrepareCertificate(e.host)
+			h.PrepareCertificate(e.host, e.client)
 		}
 		return false
 	}

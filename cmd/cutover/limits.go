@@ -153,8 +153,16 @@ func (d *daemon) openLimits() {
 // exempt reports whether an address may speak for many, or is no stranger's: a trusted proxy's, or this machine's own.
 func (d *daemon) exempt(address netip.Addr) bool { return address.IsLoopback() || d.trusts(address) }
 
-func (d *daemon) trusts(address netip.Addr) bool {
-	return slices.ContainsFunc(d.config.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(address) })
+func (d *daemon) trusts(address netip.Addr) bool { return within(d.config.TrustedProxies, address) }
+
+// speaksForMany reports whether an address stands for visitors whose own are not known: a trusted proxy's, or that of a load
+// balancer whose connections come without a header.
+func (d *daemon) speaksForMany(address netip.Addr) bool {
+	return d.trusts(address) || within(d.config.ProxyProtocol.Trusted, address)
+}
+
+func within(ranges []netip.Prefix, address netip.Addr) bool {
+	return slices.ContainsFunc(ranges, func(p netip.Prefix) bool { return p.Contains(address) })
 }
 
 // proxyLimits are those that the handler keeps.

@@ -25,6 +25,7 @@ func (d *daemon) openCertificates(context.Context) error {
 		return err
 	}
 	options.Allowed = func(name string) bool { return d.store.Load().Allows(name) }
+	options.Exempt = d.speaksForMany
 	options.Any = func(name string) bool { return !d.store.Load().Names(name) }
 	options.Files = func(name string) (string, bool) { return certificateFile(d.store.Load(), name) }
 	options.Attempts, options.Budget, options.Queue = attempts{d.observed}, budgets{d.observed}, d.observed
