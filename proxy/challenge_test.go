@@ -45,3 +45,20 @@ func TestAnACMEClientOfV1IsAskedThoughItsHostIsAllOnV2(t *testing.T) {
 		t.Errorf("it is explained as %+v: %v", d, d.Explain())
 	}
 }
+
+func TestNoGuardIsSaidToHoldForWhatACAAsksAnACMEClientOfV1(t *testing.T) {
+	s := newSite(t, says("v1"), says("v2"), func(s *site) {
+		s.addRule("a.test", 100)
+		s.rows.Guards = []rules.GuardRow{{ID: 1, Host: "*", Path: "/", Deny: "127.0.0.1", Enabled: true}}
+	})
+	for path, want := range map[string]int{tokenPath: 0, tokenPath + "/x": http.StatusForbidden} {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://a.test"+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.RemoteAddr = "127.0.0.1:1"
+		if g := s.handler.Guarding(request); g.Status != want || (want == 0) != (g.Guard == nil) {
+			t.Errorf("%s: %+v", path, g)
+		}
+	}
+}

@@ -73,7 +73,7 @@ func TestAnAddressThatAGuardRefusesReachesNeitherRedirectNorTarget(t *testing.T)
 		t.Errorf("another host answers %d", got.StatusCode)
 	}
 	eventually(t, "the access line", func() bool {
-		return strings.Contains(s.lines.String(), `"guard":1,"refused":"address"`) && strings.Contains(s.lines.String(), `"status":403`)
+		return strings.Contains(s.lines.String(), `"guard":1,"refused":"address","error"`) && strings.Contains(s.lines.String(), `"status":403`)
 	})
 	if text := metricsOf(t, s); !strings.Contains(text, `cutover_refused_total{reason="address"} 2`) || strings.Contains(text, `code="4xx",target="",upstream="v1"`) {
 		t.Error(text)

@@ -98,8 +98,8 @@ func (h *Handler) serve(e *exchange) *problem {
 	}
 	view := h.Views.Load()
 	question := h.question(e.in, e.host, e.client)
-	var challenge bool
-	if e.decision, challenge = view.MatchChallenge(question); challenge {
+	if decision, ok := view.MatchChallenge(question); ok {
+		e.decision = decision
 		return h.forward(e, view) // whatever guards and redirects say
 	}
 	if p := h.admit(e, view); p != nil {
