@@ -62,3 +62,26 @@ func TestNoGuardIsSaidToHoldForWhatACAAsksAnACMEClientOfV1(t *testing.T) {
 		}
 	}
 }
+
+func TestOnlyWhatACAAsksStaysInClearText(t *testing.T) {
+	s := newSite(t, says("v1"), says("v2"), func(s *site) {
+		s.addRule("a.test", 100)
+		s.addRule("raw.test", 100)
+		s.rows.Hosts = []rules.Host{
+			{Host: "a.test", HTTPS: rules.HTTPSRedirect, Needs: 1},
+			{Host: "raw.test", HTTPS: rules.HTTPSRedirect, TLS: rules.TLSPassthrough, Needs: 1},
+		}
+		s.handler.CertificateReady = func(string) bool { return true }
+	})
+	if a := s.get(t, "raw.test", tokenPath, nil); a.body != "v2" {
+		t.Errorf("a CA asks the upstream of a host with passthrough, and gets %d %q", a.StatusCode, a.body)
+	}
+	dir := "/.well-known/acme-challenge/"
+	for _, path := range []string{dir + "..%2fadmin", dir + "../admin", dir + "%2e%2e/admin", dir, dir + "x/y", "/%2ewell-known/acme-challenge/..%2Fadmin", tokenPath + "?x"} {
+		for _, host := range []string{"a.test", "raw.test"} {
+			if a := s.get(t, host, path, nil); a.StatusCode != http.StatusPermanentRedirect {
+				t.Errorf("%s%s: %d %q", host, path, a.StatusCode, a.body)
+			}
+		}
+	}
+}

@@ -106,7 +106,7 @@ func (h *Handler) serve(e *exchange) *problem {
 		return p
 	}
 	e.decision = view.Match(question)
-	if h.redirectToHTTPS(e, view) {
+	if h.redirectToHTTPS(e, view, question) {
 		return nil
 	}
 	if p := h.askPassword(e); p != nil { // not in clear text where the host asks for https
