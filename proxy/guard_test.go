@@ -393,3 +393,37 @@ func TestAPathIsGuardedAsTheTargetGetsIt(t *testing.T) {
 		}
 	}
 }
+
+// bcrypt's cost is a power of two. A name that is not there must take as long as one that is, whatever its hash costs.
+func TestAWrongPasswordCostsTheSameWhoeverHasIt(t *testing.T) {
+	users := ""
+	for name, cost := range map[string]int{"anna": 4, "bo": 6, "carl": 5} {
+		hash, err := bcrypt.GenerateFromPassword([]byte("right"), cost)
+		if err != nil {
+			t.Fatal(err)
+		}
+		users += " " + name + ":" + string(hash)
+	}
+	guard := compiledGuard(t, users)
+	for _, name := range []string{"anna", "bo", "carl", "nobody"} {
+		c := &credentials{guard, name, "wrong"}
+		hash, there := c.hash()
+		if there != (name != "nobody") || there && hash != guard.Users[name] {
+			t.Errorf("%s: compared with %s, %v", name, hash, there)
+		}
+		work := 0
+		for _, hash := range append(c.fillers(hash), hash) {
+			cost, err := bcrypt.Cost([]byte(hash))
+			if err != nil || !errors.Is(bcrypt.CompareHashAndPassword([]byte(hash), []byte("wrong")), bcrypt.ErrMismatchedHashAndPassword) {
+				t.Fatal(hash, err)
+			}
+			work += 1 << cost
+		}
+		if work != 1<<6 {
+			t.Errorf("%s: %d rounds, want %d", name, work, 1<<6)
+		}
+	}
+	if c := (&credentials{guard, "bo", "right"}); len(c.fillers(guard.Users["bo"])) != 0 {
+		t.Error("the costliest is filled up")
+	}
+}
