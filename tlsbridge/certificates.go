@@ -264,7 +264,7 @@ func (c *Certificates) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certific
 	if certificate := c.asItIs(hello, name, allowed); certificate != nil {
 		return certificate, nil
 	}
-	if c.kept.covers(name) || (allowed && (isChallenge(hello) || c.Ready(name))) {
+	if c.kept.covers(name) || (allowed && (IsChallenge(hello.SupportedProtos) || c.Ready(name))) {
 		return c.front.GetCertificate(hello)
 	}
 	if !allowed {
@@ -336,7 +336,7 @@ func (c *Certificates) mayTry(name string) error {
 // asItIs returns a stored certificate without renewing it: that is done in the background, not once for each visitor, of whom
 // strangers may send many. Only one that has ended, of a name that may be tried, is left to certmagic.
 func (c *Certificates) asItIs(hello *tls.ClientHelloInfo, name string, allowed bool) *tls.Certificate {
-	if !c.kept.covers(name) || isChallenge(hello) {
+	if !c.kept.covers(name) || IsChallenge(hello.SupportedProtos) {
 		return nil
 	}
 	certificate, err := c.background.GetCertificate(hello)
@@ -367,10 +367,6 @@ func (c *Certificates) load(ctx context.Context, name string) bool {
 		}
 	}
 	return false
-}
-
-func isChallenge(hello *tls.ClientHelloInfo) bool {
-	return len(hello.SupportedProtos) == 1 && hello.SupportedProtos[0] == acmez.ACMETLS1Protocol
 }
 
 // takeSlot lets a handshake wait for a name to be issued. All that wait for one name share a slot, since certmagic

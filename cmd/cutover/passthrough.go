@@ -7,8 +7,6 @@ import (
 	"net/url"
 	"slices"
 
-	"github.com/mholt/acmez/v3"
-
 	"cutover/rules"
 	"cutover/systemd"
 	"cutover/tlsbridge"
@@ -24,7 +22,7 @@ func (d *daemon) route(serverName string, protocols []string, client netip.Addr)
 	if row, _ := d.store.Load().Host(host); row.TLS == rules.TLSPassthrough {
 		return d.targetFor(host, client), true // also where there is none: our own certificate must not take its place
 	}
-	if isTLSChallenge(protocols) {
+	if tlsbridge.IsChallenge(protocols) {
 		return d.challengeOfV1(host, client)
 	}
 	return tlsbridge.Destination{}, false
@@ -41,11 +39,6 @@ func (d *daemon) targetFor(host string, client netip.Addr) tlsbridge.Destination
 	}
 	to, _ := d.tlsTarget(decision.Upstream)
 	return to
-}
-
-// isTLSChallenge reports whether a ClientHello is a CA's (RFC 8737 §3): it offers this protocol and no other.
-func isTLSChallenge(protocols []string) bool {
-	return len(protocols) == 1 && protocols[0] == acmez.ACMETLS1Protocol
 }
 
 // challengeOfV1 leads a CA to v1 where it does not ask for a challenge of ours. Whether it is a CA nobody can tell: v1 may speak

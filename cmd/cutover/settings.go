@@ -72,7 +72,7 @@ func settings() []setting {
 		{key: "acme.in_flight", initial: "20", doc: "new certificates that are being issued at once at most", set: setCount(1000, func(c *Config) *int { return &c.ACME.InFlight })},
 		{key: "acme.preflight", initial: "off", doc: "look before an order whether the host leads to this machine: on or off", set: text(func(c *Config) *string { return &c.ACME.Preflight }, oneOf("on", "off"))},
 		{key: "acme.addresses", initial: "", doc: "addresses that preflight takes for this machine's, separated by commas; empty for those it has", set: setAddresses},
-		{key: "acme.dns.server", initial: "", doc: "HOST:PORT of a DNS server that takes signed updates (RFC 2136): names are proved to the CA there (DNS-01), and in no other way", set: text(func(c *Config) *string { return &c.ACME.DNS.Server }, addressOrEmpty)},
+		{key: "acme.dns.server", initial: "", doc: "HOST:PORT of a DNS server that takes signed updates (RFC 2136): names are proved to the CA there (DNS-01), and in no other way", set: text(func(c *Config) *string { return &c.ACME.DNS.Server }, hostAndPort)},
 		{key: "acme.dns.key", initial: "", doc: "name of the key that signs the updates (TSIG)", set: text(func(c *Config) *string { return &c.ACME.DNS.Key }, nil)},
 		{key: "acme.dns.algorithm", initial: "hmac-sha256", doc: "of that key: hmac-sha256 or hmac-sha512", set: text(func(c *Config) *string { return &c.ACME.DNS.Algorithm }, oneOf("hmac-sha256", "hmac-sha512"))},
 		{key: "acme.dns.secret", initial: "", doc: "file of that key's secret, in base64", set: text(func(c *Config) *string { return &c.ACME.DNS.Secret }, absoluteOrEmpty)},
@@ -113,16 +113,6 @@ func absoluteOrEmpty(value string) error {
 		return nil
 	}
 	return absolute(value)
-}
-
-func addressOrEmpty(value string) error {
-	if value == "" {
-		return nil
-	}
-	if _, _, err := net.SplitHostPort(value); err != nil {
-		return fmt.Errorf("%q must be HOST:PORT, such as 192.0.2.53:53", value)
-	}
-	return nil
 }
 
 func httpsURL(value string) error {
@@ -187,13 +177,14 @@ func setPrefixes(field func(*Config) *[]netip.Prefix) func(*Config, string) erro
 	}
 }
 
+// hostAndPort checks an address to connect to; none is right, too.
 func hostAndPort(value string) error {
 	if value == "" {
 		return nil
 	}
 	host, port, err := net.SplitHostPort(value)
 	if number, failed := strconv.ParseUint(port, 10, 16); err != nil || failed != nil || number == 0 || host == "" {
-		return fmt.Errorf("%q must be a host and a port, such as 10.0.0.5:443", value)
+		return fmt.Errorf("%q must be HOST:PORT, such as 10.0.0.5:443", value)
 	}
 	return nil
 }
