@@ -42,7 +42,7 @@ type Handler struct {
 	Ending func(ctx context.Context) <-chan struct{}
 
 	Limits   Limits
-	Pages    *Pages // nil means the built-in ones
+	Pages    *Pages // nil means the built-in one
 	Access   *AccessLog
 	Metrics  *metrics.Metrics
 	Log      *slog.Logger // nil discards

@@ -30,6 +30,9 @@ func (s setting) flag() string {
 	return strings.NewReplacer(".", "-", "_", "-").Replace(s.key)
 }
 
+// defaultErrorPages is looked at whether it is there or not: pages can be put there at any time.
+const defaultErrorPages = "/etc/cutover/errors"
+
 // letsEncrypt is the production directory of Let's Encrypt.
 const letsEncrypt = "https://acme-v02.api.letsencrypt.org/directory"
 
@@ -46,7 +49,7 @@ func settings() []setting {
 		{key: "proxy_protocol.trusted", initial: "", doc: "addresses or ranges of load balancers that begin each connection with a PROXY protocol header, separated by commas", set: setPrefixes(func(c *Config) *[]netip.Prefix { return &c.ProxyProtocol.Trusted })},
 		{key: "proxy_protocol.without_header", initial: withoutHeaderRefuse, doc: "what becomes of a connection of theirs that has none: refuse, or accept, with the balancer as its client", set: text(func(c *Config) *string { return &c.ProxyProtocol.WithoutHeader }, oneOf(withoutHeaderRefuse, withoutHeaderAccept))},
 		{key: "v1_tls", initial: "", doc: "host:port where v1 ends TLS, for its own ACME client, if the upstream v1 has no https target", set: text(func(c *Config) *string { return &c.V1TLS }, hostAndPort)},
-		{key: "error_pages", initial: "", doc: "folder with pages of your own: 502.html, 503.html, …", set: text(func(c *Config) *string { return &c.ErrorPages }, absoluteOrEmpty)},
+		{key: "error_pages", initial: defaultErrorPages, doc: "folder of error pages of your own: STATUS.html or default.html, in it or in HOST/; it may be missing", set: text(func(c *Config) *string { return &c.ErrorPages }, absoluteOrEmpty)},
 		{key: "upstream_ca", initial: "", doc: "PEM file of further roots that https targets may be signed by", set: text(func(c *Config) *string { return &c.UpstreamCA }, absoluteOrEmpty)},
 		{key: "certificate_dir", initial: "/etc/cutover/certificates", doc: "folder of certificates of your own: NAME.crt with its chain, and NAME.key", set: text(func(c *Config) *string { return &c.CertificateDir }, absolute)},
 		{key: "admin_keys", initial: "/etc/cutover/admin.keys", doc: "file of API keys for the optional TCP admin socket", set: text(func(c *Config) *string { return &c.AdminKeys }, absolute)},
