@@ -15,6 +15,7 @@ func TestAnACMEClientOfV1IsAskedThoughItsHostIsAllOnV2(t *testing.T) {
 		s.rows.Default = rules.DefaultRefuse
 		s.addRule("a.test", 100)
 		s.addRule("raw.test", 100)
+		s.addRule("plain.test", 100)
 		s.rows.Redirects = []rules.Redirect{{ID: 1, Host: "moved.test", Path: "/", Match: rules.KindPrefix, ToURL: "https://b.test/", Status: 308, Enabled: true}}
 		s.rows.Guards = []rules.GuardRow{{ID: 1, Host: "*", Path: "/", Deny: "127.0.0.1", Enabled: true}}
 		s.rows.Hosts = []rules.Host{{Host: "a.test", HTTPS: rules.HTTPSRedirect}, {Host: "raw.test", HTTPS: rules.HTTPSOff, TLS: rules.TLSPassthrough}}
@@ -30,8 +31,12 @@ func TestAnACMEClientOfV1IsAskedThoughItsHostIsAllOnV2(t *testing.T) {
 	if a := s.get(t, "stranger.test", tokenPath, nil); a.StatusCode != http.StatusMisdirectedRequest {
 		t.Errorf("an unknown host gets %d %q", a.StatusCode, a.body)
 	}
-	if a := s.get(t, "a.test", tokenPath, func(r *http.Request) { r.Method = http.MethodPost }); a.body != "v2" {
+	post := func(r *http.Request) { r.Method = http.MethodPost }
+	if a := s.get(t, "plain.test", tokenPath, post); a.body != "v2" {
 		t.Errorf("a POST reaches %q", a.body)
+	}
+	if a := s.get(t, "a.test", tokenPath, post); a.StatusCode != http.StatusPermanentRedirect {
+		t.Errorf("a POST in clear text where the host asks for https: %d %q", a.StatusCode, a.body)
 	}
 	if a := s.get(t, "raw.test", tokenPath, nil); a.body != "v2" {
 		t.Errorf("a host whose TLS v2 ends is asked at %q", a.body)

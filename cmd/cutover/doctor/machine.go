@@ -195,7 +195,7 @@ func (x *examination) expiry(context.Context) {
 func (x *examination) errorPages(context.Context) {
 	const check = "error pages"
 	if !x.answered || x.status.ErrorPages == nil {
-		x.unseen(check, "no daemon answers")
+		x.unseen(check, "no daemon of this release answers")
 		return
 	}
 	p := x.status.ErrorPages
