@@ -57,8 +57,13 @@ func TestTheMostSpecificPageIsShown(t *testing.T) {
 		status int
 		want   string
 	}{
-		{"a.test", 502, "a 502"}, {"a.test", 503, "a 503"}, {"b.test", 503, "b 503"}, {"b.test", 502, "all 502"}, {"b.test", 404, "all 404"},
-		{"c.test", 502, "all 502"}, {"", 400, "all 400"},
+		{"a.test", 502, "a 502"},
+		{"a.test", 503, "a 503"},
+		{"b.test", 503, "b 503"},
+		{"b.test", 502, "all 502"},
+		{"b.test", 404, "all 404"},
+		{"c.test", 502, "all 502"},
+		{"", 400, "all 400"},
 	} {
 		if got := shown(pages, c.host, c.status); got != c.want {
 			t.Errorf("%s %d: %q, want %q", c.host, c.status, got, c.want)
