@@ -34,14 +34,15 @@ type Handler struct {
 	Trusted []netip.Prefix // peers whose X-Forwarded-* headers are believed
 	// CertificateReady reports whether a certificate for a host can be served; nil means never.
 	CertificateReady func(host string) bool
-	// PrepareCertificate asks for a host's certificate in the background; nil does nothing.
-	PrepareCertificate func(host string)
+	// PrepareCertificate asks for a host's certificate in the background, for a client whose address may be invalid; nil does
+	// nothing.
+	PrepareCertificate func(host string, client netip.Addr)
 	// Ending returns, for a request's context, what is closed when a tunnel or an event stream is to end by itself: a
 	// WebSocket with Close frames, an event stream after a whole event. That takes at most 4 s. nil means never.
 	Ending func(ctx context.Context) <-chan struct{}
 
 	Limits   Limits
-	Pages    *Pages // nil means the built-in ones
+	Pages    *Pages // nil means the built-in one
 	Access   *AccessLog
 	Metrics  *metrics.Metrics
 	Log      *slog.Logger // nil discards
@@ -97,15 +98,15 @@ func (h *Handler) serve(e *exchange) *problem {
 	}
 	view := h.Views.Load()
 	question := h.question(e.in, e.host, e.client)
-	var challenge bool
-	if e.decision, challenge = view.MatchChallenge(question); challenge {
+	if decision, ok := view.MatchChallenge(question); ok {
+		e.decision = decision
 		return h.forward(e, view) // whatever guards and redirects say
 	}
 	if p := h.admit(e, view); p != nil {
 		return p
 	}
 	e.decision = view.Match(question)
-	if h.redirectToHTTPS(e, view) {
+	if h.redirectToHTTPS(e, view, question) {
 		return nil
 	}
 	if p := h.askPassword(e); p != nil { // not in clear text where the host asks for https

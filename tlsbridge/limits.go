@@ -90,11 +90,16 @@ func (l *Limiter) handle(c net.Conn, handshake bool, handle func(net.Conn)) {
 	handle(counted)
 }
 
-// networkOf returns what an address is counted for: itself, or its /64; invalid for nothing.
+// networkOf returns what an address is counted for; invalid for nothing.
 func (l *Limiter) networkOf(address netip.Addr) netip.Addr {
 	if l.options.Exempt != nil && l.options.Exempt(address) {
 		return netip.Addr{}
 	}
+	return networkOf(address)
+}
+
+// networkOf returns what counts as one client: an IPv4 address, or the first of the /64 of IPv6 that one subscriber has.
+func networkOf(address netip.Addr) netip.Addr {
 	if address.Is6() {
 		prefix, _ := address.Prefix(64) // no IPv6 address is too short for it
 		return prefix.Addr()

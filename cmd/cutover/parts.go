@@ -101,7 +101,7 @@ func (d *daemon) summary() string {
 
 // parts is what 'cutover status' shows beside the rules.
 func (d *daemon) parts() admin.Parts {
-	stats, totals := d.front.Load().Stats(), d.metrics.Totals()
+	stats, totals, pages := d.front.Load().Stats(), d.metrics.Totals(), d.pages.Status()
 	return admin.Parts{
 		StartedAt: d.started,
 		Sockets:   d.sockets.Describe(),
@@ -113,6 +113,7 @@ func (d *daemon) parts() admin.Parts {
 		Older:        d.older(),
 		Totals:       &totals,
 		Memory:       d.memoryStatus(),
+		ErrorPages:   &pages,
 	}
 }
 

@@ -7,8 +7,6 @@ import (
 	"net/url"
 	"slices"
 
-	"github.com/mholt/acmez/v3"
-
 	"cutover/rules"
 	"cutover/systemd"
 	"cutover/tlsbridge"
@@ -24,7 +22,7 @@ func (d *daemon) route(serverName string, protocols []string, client netip.Addr)
 	if row, _ := d.store.Load().Host(host); row.TLS == rules.TLSPassthrough {
 		return d.targetFor(host, client), true // also where there is none: our own certificate must not take its place
 	}
-	if isTLSChallenge(protocols) {
+	if tlsbridge.IsChallenge(protocols) {
 		return d.challengeOfV1(host, client)
 	}
 	return tlsbridge.Destination{}, false
@@ -41,11 +39,6 @@ func (d *daemon) targetFor(host string, client netip.Addr) tlsbridge.Destination
 	}
 	to, _ := d.tlsTarget(decision.Upstream)
 	return to
-}
-
-// isTLSChallenge reports whether a ClientHello is a CA's (RFC 8737 §3): it offers this protocol and no other.
-func isTLSChallenge(protocols []string) bool {
-	return len(protocols) == 1 && protocols[0] == acmez.ACMETLS1Protocol
 }
 
 // challengeOfV1 leads a CA to v1 where it does not ask for a challenge of ours. Whether it is a CA nobody can tell: v1 may speak
@@ -101,7 +94,10 @@ func (d *daemon) behindProxies(handle func(net.Conn)) func(net.Conn) {
 }
 
 func (d *daemon) openPassthrough() {
-	d.raw = &tlsbridge.Passthrough{Log: d.log, OnResult: func(result string) { d.metrics.Event("passthrough", result) }}
+	d.raw = &tlsbridge.Passthrough{
+		Idle: d.limits.PassthroughIdle, Stall: d.limits.Stall,
+		Log: d.log, OnResult: func(result string) { d.metrics.Event("passthrough", result) },
+	}
 	c := d.config.ProxyProtocol
 	if len(c.Trusted) == 0 || len(d.sockets[systemd.HTTP])+len(d.sockets[systemd.HTTPS]) == 0 {
 		return

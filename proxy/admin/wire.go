@@ -3,6 +3,7 @@ package admin
 import (
 	"time"
 
+	"cutover/proxy"
 	"cutover/proxy/metrics"
 	"cutover/rules"
 	"cutover/rules/store"
@@ -137,6 +138,8 @@ type Status struct {
 	Older  []GenerationStatus `json:"older,omitempty"`
 	Totals *metrics.Totals    `json:"totals,omitempty"` // what was counted since the process started
 	Memory *MemoryStatus      `json:"memory,omitempty"`
+	// ErrorPages are those of the operator\'s own.
+	ErrorPages *proxy.PagesStatus `json:"error_pages,omitempty"`
 }
 
 // MemoryStatus says how much memory the process has, and what it tries to stay within.
@@ -252,6 +255,7 @@ type Parts struct {
 	Older        []GenerationStatus
 	Totals       *metrics.Totals
 	Memory       *MemoryStatus
+	ErrorPages   *proxy.PagesStatus
 }
 
 // GenerationStatus is a worker that was replaced, and what it still has to finish.
