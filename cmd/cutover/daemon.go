@@ -110,6 +110,7 @@ func (d *daemon) components() map[string]func(context.Context) error {
 		"rules":        d.store.Run,
 		"certificates": d.certificates.Run,
 		"retries":      d.retryEdited,
+		"targets":      d.upstreams.Run,
 		"access log":   d.access.Run,
 		"status line":  d.keepStatus,
 		"watchdog":     func(ctx context.Context) error { return d.notifier.RunWatchdog(ctx, d.alive) },

@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"crypto/tls"
 	"net"
 	"net/http"
 	"time"
@@ -44,7 +43,7 @@ func newTransport(o Options, responseTimeout, idleTimeout time.Duration) *http.T
 	return &http.Transport{
 		DialContext:            dialer.DialContext,
 		Protocols:              protocols,
-		TLSClientConfig:        &tls.Config{RootCAs: o.Roots, MinVersion: tls.VersionTLS12},
+		TLSClientConfig:        o.tlsConfig(),
 		TLSHandshakeTimeout:    5 * time.Second,
 		ExpectContinueTimeout:  time.Second, // the target decides whether it wants the body
 		DisableCompression:     true,
