@@ -142,7 +142,7 @@ const (
 type Target struct {
 	ID       int64  `json:"id"`
 	Upstream string `json:"upstream"`
-	URL      string `json:"url"` // http://host:port or https://host:port, without path, query or user
+	URL      string `json:"url"` // see ParseAddress
 	Weight   int    `json:"weight"`
 	State    State  `json:"state"`
 }

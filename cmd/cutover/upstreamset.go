@@ -34,6 +34,7 @@ URLs after the name are the whole list: other targets are taken away. --add, --r
 and leave the others alone. A weight or state that is not given stays as it is; new targets have weight 1 and are ready.`,
 		Example: `  cutover upstreams set v1 http://127.0.0.1:9001
   cutover upstreams set v2 http://10.0.0.5:8080,weight=3 http://10.0.0.6:8080
+  cutover upstreams set v2 unix:/run/app/app.sock                HTTP on a socket; h2c://, h2c+unix: for HTTP/2
   cutover upstreams set v2 --add http://10.0.0.7:8080
   cutover upstreams set v2 --state http://10.0.0.5:8080=drain    no new requests
   cutover upstreams set v2 --remove http://10.0.0.5:8080
@@ -134,7 +135,7 @@ func parseTarget(text string) (map[string]any, error) {
 }
 
 func badTarget(text, problem string) error {
-	return withHint(&usageError{fmt.Errorf("%q: %s", text, problem)}, "write a target as http://10.0.0.5:8080 or http://10.0.0.5:8080,weight=3,state=drain")
+	return withHint(&usageError{fmt.Errorf("%q: %s", text, problem)}, "write a target as http://10.0.0.5:8080, h2c://10.0.0.5:50051 or unix:/run/app/app.sock, and options behind it: ,weight=3,state=drain")
 }
 
 // trimTarget takes off the slash that people paste with a URL.

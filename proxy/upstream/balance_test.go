@@ -9,7 +9,7 @@ import (
 
 func targetsOf(weights ...int) (list []*target) {
 	for _, weight := range weights {
-		list = append(list, newTarget(rules.Target{Weight: weight, State: rules.StateReady}, nil, nil))
+		list = append(list, &target{row: rules.Target{Weight: weight, State: rules.StateReady}, state: &state{}})
 	}
 	return list
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"time"
 
@@ -14,36 +13,44 @@ import (
 // Pool forwards to the targets of one upstream. It is an http.RoundTripper for requests whose URL has no scheme and
 // host yet: those are the target's. It does not close a request's body: whoever made the request does.
 type Pool struct {
-	upstream    *rules.Upstream
-	connections *connections
-	targets     []*target
-	set         *Set
-	repeats     *budget
+	upstream *rules.Upstream
+	targets  []*target
+	set      *Set
+	repeats  *budget
 }
 
 func newPool(u *rules.Upstream, last *Pool, s *Set) *Pool {
 	p := &Pool{upstream: u, set: s, repeats: newBudget()}
-	kept := map[string]*state{}
+	kept := map[string]*target{}
 	if last != nil {
 		p.repeats = last.repeats
 		for _, t := range last.targets {
-			kept[t.row.URL] = t.state
-		}
-		if last.upstream.ResponseTimeout == u.ResponseTimeout {
-			p.connections = last.connections
+			kept[t.row.URL] = t
 		}
 	}
-	if p.connections == nil {
-		p.connections = newConnections(u, s.options)
-	}
+	answersIn := time.Duration(u.ResponseTimeout * float64(time.Second))
 	for _, row := range u.Targets {
-		address, err := url.Parse(row.URL)
+		t, err := newTarget(row, kept[row.URL], answersIn, s.options)
 		if err != nil {
 			continue // rules.Target.Validate refuses such a row
 		}
-		p.targets = append(p.targets, newTarget(row, address, kept[row.URL]))
+		p.targets = append(p.targets, t)
 	}
 	return p
+}
+
+// has reports whether a target of the pool uses these connections.
+func (p *Pool) has(c *connections) bool {
+	return slices.ContainsFunc(p.targets, func(t *target) bool { return t.connections == c })
+}
+
+// closeIdle closes the idle connections that another pool does not use; it may be nil.
+func (p *Pool) closeIdle(other *Pool) {
+	for _, t := range p.targets {
+		if other == nil || !other.has(t.connections) {
+			t.connections.closeIdle()
+		}
+	}
 }
 
 // RoundTrip sends a request to a target; each gets it at most once. The next target is tried where no connection could be made,
@@ -82,9 +89,7 @@ func (p *Pool) mayRepeat(r *http.Request, err error, attempts int) bool {
 func (p *Pool) attempt(t *target, r *http.Request) (*http.Response, fate, error) {
 	progress := &progress{}
 	ctx := progress.follow(r.Context())
-	out, address := r.WithContext(ctx), *r.URL
-	address.Scheme, address.Host = t.url.Scheme, t.url.Host
-	out.URL = &address
+	out := r.WithContext(ctx)
 	hasBody := r.Body != nil && r.Body != http.NoBody
 	if hasBody {
 		// The transport closes a body even when it cannot connect; it must stay for the next target.
@@ -96,7 +101,7 @@ func (p *Pool) attempt(t *target, r *http.Request) (*http.Response, fate, error)
 		*chosen = t.row.URL
 	}
 	began := time.Now()
-	response, err := p.connections.transportFor(r).RoundTrip(out)
+	response, err := t.connections.send(out)
 	if err != nil {
 		t.state.inFlight.Add(-1)
 		return nil, progress.fate(), p.failed(ctx, t, progress.explain(err))

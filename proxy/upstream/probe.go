@@ -2,11 +2,8 @@ package upstream
 
 import (
 	"context"
-	"crypto/tls"
 	"log/slog"
 	"math/rand/v2"
-	"net"
-	"net/url"
 	"sync"
 	"time"
 )
@@ -70,38 +67,12 @@ func (s *Set) probe(ctx context.Context, p probe) {
 		if p.target.state.health.failing.Load() != p.fault || !s.has(p.upstream, p.target.state) {
 			return
 		}
-		if s.reaches(ctx, p.target.url) {
+		if p.target.connections.try(ctx) == nil {
 			s.answers(p.upstream, p.target, p.target.state.health.readmit(time.Now()))
 			return
 		}
 		timer.Reset(probePause + rand.N(probePause/4))
 	}
-}
-
-// reaches reports whether a connection can be made, TLS included where the target wants it.
-func (s *Set) reaches(ctx context.Context, address *url.URL) bool {
-	ctx, cancel := context.WithTimeout(ctx, s.options.dialTimeout())
-	defer cancel()
-	c, err := new(net.Dialer).DialContext(ctx, "tcp", hostAndPort(address))
-	if err != nil {
-		return false
-	}
-	defer func() { _ = c.Close() }()
-	if address.Scheme != "https" {
-		return true
-	}
-	config := s.options.tlsConfig()
-	config.ServerName = address.Hostname()
-	return tls.Client(c, config).HandshakeContext(ctx) == nil
-}
-
-// hostAndPort returns where a target listens.
-func hostAndPort(address *url.URL) string {
-	port := address.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[address.Scheme]
-	}
-	return net.JoinHostPort(address.Hostname(), port)
 }
 
 // fails tells those who want to know that a target has begun to fail.

@@ -76,8 +76,8 @@ func (s *Set) For(u *rules.Upstream) *Pool {
 	next := newPool(u, g.current, s)
 	s.pools[u.Name] = generations{current: next, last: g.current}
 	for _, old := range []*Pool{g.current, g.last} {
-		if old != nil && old.connections != next.connections {
-			old.connections.closeIdle()
+		if old != nil {
+			old.closeIdle(next)
 		}
 	}
 	return next
@@ -91,9 +91,9 @@ func (s *Set) Keep(upstreams []*rules.Upstream) {
 		if slices.ContainsFunc(upstreams, func(u *rules.Upstream) bool { return u.Name == name }) {
 			continue
 		}
-		g.current.connections.closeIdle()
+		g.current.closeIdle(nil)
 		if g.last != nil {
-			g.last.connections.closeIdle()
+			g.last.closeIdle(nil)
 		}
 		delete(s.pools, name)
 	}

@@ -1,17 +1,17 @@
 package upstream
 
 import (
-	"net/url"
 	"sync/atomic"
+	"time"
 
 	"cutover/rules"
 )
 
 // target is a row with what is known of it.
 type target struct {
-	row   rules.Target
-	url   *url.URL
-	state *state
+	row         rules.Target
+	connections *connections
+	state       *state
 }
 
 // state outlives a change of the row, as long as the URL stays.
@@ -23,11 +23,21 @@ type state struct {
 	health             health
 }
 
-func newTarget(row rules.Target, address *url.URL, kept *state) *target {
-	if kept == nil {
-		kept = &state{}
+// newTarget returns a target that keeps the connections and the state of the one before it, if there was one with the same URL;
+// its connections only if they still are as they must be. An error says that the URL makes no sense.
+func newTarget(row rules.Target, before *target, answersIn time.Duration, o Options) (*target, error) {
+	address, err := rules.ParseAddress(row.URL)
+	if err != nil {
+		return nil, err
 	}
-	return &target{row: row, url: address, state: kept}
+	t := &target{row: row, state: &state{}}
+	if before != nil {
+		t.state, t.connections = before.state, before.connections
+	}
+	if t.connections == nil || t.connections.answersIn != answersIn {
+		t.connections = newConnections(o, address, answersIn)
+	}
+	return t, nil
 }
 
 // isReady reports whether the target may get requests at all.

@@ -48,22 +48,6 @@ CREATE TABLE upstreams(
     CHECK(typeof(note)='text' AND length(note)<=1000 AND note NOT GLOB '*['||char(1)||'-'||char(31)||char(127)||'-'||char(159)||']*')
 );
 
-CREATE TABLE targets(
-  id       INTEGER PRIMARY KEY AUTOINCREMENT,
-  upstream TEXT NOT NULL,
-  url      TEXT NOT NULL,
-  weight   INTEGER NOT NULL DEFAULT 1,
-  state    TEXT NOT NULL DEFAULT 'ready',
-  CONSTRAINT "url must be http://host:port or https://host:port, without user, path, query or fragment"
-    CHECK(typeof(url)='text' AND (url GLOB 'http://[^/]*' OR url GLOB 'https://[^/]*')
-      AND url NOT GLOB '*[^!-~]*' AND url NOT GLOB '*[?#@]*' AND url NOT GLOB '*://:*'
-      AND length(url)<=1000 AND length(url)=length(CAST(url AS BLOB))
-      AND substr(url,instr(url,'://')+3) NOT GLOB '*/?*'),
-  CONSTRAINT "weight must be a whole number from 0 to 1000" CHECK(typeof(weight)='integer' AND weight BETWEEN 0 AND 1000),
-  CONSTRAINT "state must be ready, drain or maint" CHECK(state IN ('ready','drain','maint'))
-);
-CREATE UNIQUE INDEX targets_key ON targets(upstream,url);
-
 CREATE TABLE rules(
   id         INTEGER PRIMARY KEY AUTOINCREMENT,
   host       TEXT NOT NULL,

@@ -93,6 +93,16 @@ func TestABadRowOfSchema1StaysBadAndKeepsNothingFromStarting(t *testing.T) {
 	eventually(t, "healing", func() bool { return len(s.Snapshot().Problems) == 0 })
 }
 
+func TestIDsOfTargetsThatAreGoneAreNotGivenAgainAfterAnUpgrade(t *testing.T) {
+	dir := t.TempDir()
+	ofSchema1(t, dir)
+	last := mustSqlite(t, dir, "INSERT INTO targets(upstream,url) VALUES('v3','http://gone:1'); SELECT max(id) FROM targets; DELETE FROM targets WHERE url='http://gone:1'")
+	_, _ = start(t, dir)
+	if got := mustSqlite(t, dir, "INSERT INTO targets(upstream,url) VALUES('v3','unix:/run/new.sock'); SELECT max(id) - "+last+" FROM targets"); got != "1" {
+		t.Errorf("the new one's id is %s above the last", got)
+	}
+}
+
 // These statements are those of the first release. It has the file open while a newer one brings it up to date, goes on to
 // follow it, and edits it again after a rollback.
 func TestAProgramOfSchema1ReadsAndEditsOn(t *testing.T) {
