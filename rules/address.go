@@ -78,7 +78,7 @@ const ownSockets = "/run/cutover"
 
 func (a Address) onSocket(at string) (Address, error) {
 	switch {
-	case len(at) < 2 || len(at) > longestSocket || !isPrintable(at):
+	case len(at) < 2 || len(at) > longestSocket || !isVisible(at) || strings.ContainsAny(at, "?#"):
 		return Address{}, errors.New("the path of a socket must begin with / and have at most 107 characters of printable ASCII, without space, ? or #")
 	case path.Clean(at) != at || at[0] != '/':
 		return Address{}, errors.New("the path of a socket must be whole, without . or .. in it: unix:/run/app/app.sock")
@@ -87,8 +87,4 @@ func (a Address) onSocket(at string) (Address, error) {
 	}
 	a.Dial = at
 	return a, nil
-}
-
-func isPrintable(text string) bool {
-	return !strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' || r == '?' || r == '#' })
 }

@@ -65,7 +65,7 @@ func (u *Upstream) Validate() error {
 	default:
 		return errors.New("proxy_protocol must be off, v1 or v2")
 	}
-	return validateName(u.Name)
+	return firstError(validateName(u.Name), u.Check.validate())
 }
 
 // Validate returns why the row makes no sense by itself, nil if it does.

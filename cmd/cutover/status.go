@@ -231,7 +231,7 @@ func targetText(t *admin.TargetStatus, running bool) string {
 		text += fmt.Sprintf("; answers in %.3g ms", t.LatencyMS)
 	}
 	if !t.FailingSince.IsZero() {
-		text += "; FAILS since " + timeText(t.FailingSince) + ", gets requests only if all others fail"
+		text += fmt.Sprintf("; FAILS since %s, gets requests only if all others fail: %s", timeText(t.FailingSince), t.FailingBecause)
 	}
 	if t.LastError != "" {
 		text += "; last error: " + t.LastError

@@ -127,7 +127,9 @@ func (d *daemon) openHandler(accessLines io.Writer) error {
 		return fmt.Errorf("upstream_ca: %w", err)
 	}
 	d.access = proxy.NewAccessLog(accessLines, accessOptions(d.config))
-	d.upstreams = upstream.NewSet(upstream.Options{Roots: roots, OnFailure: d.metrics.Failure, Log: d.log})
+	d.upstreams = upstream.NewSet(upstream.Options{
+		Roots: roots, OnFailure: d.metrics.Failure, Log: d.log, Upstreams: func() []*rules.Upstream { return d.store.Load().Upstreams() },
+	})
 	d.handler = &proxy.Handler{
 		Views: d.store, Upstreams: d.upstreams, Visitors: visitors, Trusted: d.config.TrustedProxies,
 		CertificateReady: d.certificates.Ready, PrepareCertificate: d.certificates.Prepare,

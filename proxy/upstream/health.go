@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"cutover/rules"
 )
 
 const (
@@ -20,9 +22,11 @@ type health struct {
 	inARow     atomic.Int64
 	failing    atomic.Pointer[fault]     // nil if it does not
 	readmitted atomic.Pointer[time.Time] // nil if it never failed
+	checked    atomic.Bool               // checks decide when it no longer fails
 
-	mu     sync.Mutex // for changes of failing, and for pauses
-	pauses int        // in a row
+	mu        sync.Mutex // for changes of failing, and for what follows
+	pauses    int        // in a row
+	good, bad int        // checks in a row
 }
 
 // fault says since when a target fails, and why.
@@ -43,9 +47,35 @@ func (h *health) failed(err error, now time.Time) *fault {
 	if h.failing.Load() != nil {
 		return nil
 	}
-	f := &fault{since: now, why: err.Error(), pause: h.nextPause(unreachable, now)}
+	return h.begin(&fault{since: now, why: err.Error(), pause: h.nextPause(unreachable, now)})
+}
+
+// begin needs the lock.
+func (h *health) begin(f *fault) *fault {
+	h.good = 0
 	h.failing.Store(f)
 	return f
+}
+
+// look notes what a check has shown; nil is a good answer. It returns what begins or ends by it.
+func (h *health) look(err error, check *rules.Check, now time.Time) (began, ended *fault) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	failing := h.failing.Load()
+	if err != nil {
+		h.good = 0
+		h.bad++
+		if failing == nil && h.bad >= check.Fall {
+			began = h.begin(&fault{since: now, why: err.Error()})
+		}
+		return began, nil
+	}
+	h.bad = 0
+	h.good++
+	if failing != nil && h.good >= check.Rise {
+		ended = h.end(now)
+	}
+	return nil, ended
 }
 
 // nextPause doubles while failures come back soon. That a target can be reached is seen by trying, and so needs no patience;
@@ -66,16 +96,21 @@ func (h *health) succeeded(began, now time.Time) *fault {
 	if h.inARow.Load() != 0 {
 		h.inARow.Store(0)
 	}
-	if f := h.failing.Load(); f != nil && began.After(f.since) {
+	if f := h.failing.Load(); f != nil && began.After(f.since) && !h.checked.Load() {
 		return h.readmit(now)
 	}
 	return nil
 }
 
-// readmit ends a failure, and returns it; nil if there was none.
+// readmit ends a fault, and returns it; nil if there was none.
 func (h *health) readmit(now time.Time) *fault {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	return h.end(now)
+}
+
+// end needs the lock.
+func (h *health) end(now time.Time) *fault {
 	f := h.failing.Load()
 	if f == nil {
 		return nil

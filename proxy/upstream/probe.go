@@ -11,15 +11,21 @@ import (
 // probePause is from one look at a target that cannot be reached to the next; jitter comes on top.
 const probePause = time.Second
 
-// Run looks at failing targets until they can be reached again or ctx ends. Without it a target that has failed gets
-// requests again only once all others have.
+// Run checks the targets of upstreams that want it, and looks at failing ones of others until they can be reached again; until
+// ctx ends. Without it a target that has failed gets requests again only once all others have.
 func (s *Set) Run(ctx context.Context) error {
 	var probes sync.WaitGroup
 	defer probes.Wait()
+	checks := checkers{set: s, of: map[*state]checker{}}
+	defer checks.stop()
+	again := time.NewTicker(noticeChecks)
+	defer again.Stop()
 	for {
+		checks.adjust(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-again.C:
 		case <-s.failed:
 		}
 		for _, p := range s.takeFailed() {
@@ -54,7 +60,7 @@ func (s *Set) takeFailed() []probe {
 	return list
 }
 
-// probe ends when the target can be reached, when a request has shown so, or when the target is gone.
+// probe ends when the target can be reached, when a request has shown so, when checks take over, or when the target is gone.
 func (s *Set) probe(ctx context.Context, p probe) {
 	timer := time.NewTimer(p.fault.pause)
 	defer timer.Stop()
@@ -64,7 +70,7 @@ func (s *Set) probe(ctx context.Context, p probe) {
 			return
 		case <-timer.C:
 		}
-		if p.target.state.health.failing.Load() != p.fault || !s.has(p.upstream, p.target.state) {
+		if p.target.state.health.failing.Load() != p.fault || p.target.state.health.checked.Load() || !s.has(p.upstream, p.target.state) {
 			return
 		}
 		if p.target.connections.try(ctx) == nil {
@@ -77,7 +83,9 @@ func (s *Set) probe(ctx context.Context, p probe) {
 
 // fails tells those who want to know that a target has begun to fail.
 func (s *Set) fails(upstream string, t *target, f *fault) {
-	s.watch(probe{upstream, t, f})
+	if !t.state.health.checked.Load() {
+		s.watch(probe{upstream, t, f})
+	}
 	s.options.log().Warn("a target fails: it gets no requests while another of its upstream does not",
 		slog.String("upstream", upstream), slog.String("target", t.row.URL), slog.String("error", f.why))
 }

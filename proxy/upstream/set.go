@@ -22,6 +22,8 @@ type Options struct {
 	// it. Any number of calls may run at once.
 	OnFailure func(upstream, target, cause string)
 	Log       *slog.Logger // of targets that begin or end to fail; may be nil
+	// Upstreams returns those whose targets Run checks, if their rows want it. It may be nil.
+	Upstreams func() []*rules.Upstream
 }
 
 func (o Options) dialTimeout() time.Duration {
@@ -33,6 +35,13 @@ func (o Options) dialTimeout() time.Duration {
 
 func (o Options) tlsConfig() *tls.Config {
 	return &tls.Config{RootCAs: o.Roots, MinVersion: tls.VersionTLS12}
+}
+
+func (s *Set) upstreams() []*rules.Upstream {
+	if s.options.Upstreams == nil {
+		return nil
+	}
+	return s.options.Upstreams()
 }
 
 func (o Options) log() *slog.Logger {
@@ -118,9 +127,11 @@ type TargetStatus struct {
 	Requests  uint64 // since its first request
 	Failures  uint64 // of those, without an answer or with half of one
 	LastError string
-	// FailingSince is when the target began to fail; zero if it does not. It gets requests only if all others fail, too.
-	FailingSince time.Time
-	Latency      time.Duration // to the first header of an answer, on average; 0 if none has come
+	// FailingSince is when the target began to fail, and FailingBecause why; zero if it does not. It gets requests only if all
+	// others fail, too.
+	FailingSince   time.Time
+	FailingBecause string
+	Latency        time.Duration // to the first header of an answer, on average; 0 if none has come
 }
 
 // Status returns every upstream that was asked for, sorted by name.

@@ -54,7 +54,7 @@ func (t *target) status() TargetStatus {
 		s.LastError = *text
 	}
 	if f := t.state.health.failing.Load(); f != nil {
-		s.FailingSince = f.since
+		s.FailingSince, s.FailingBecause = f.since, f.why
 	}
 	return s
 }

@@ -221,7 +221,7 @@ func TestRefusedEditsSayWhyWithoutNoise(t *testing.T) {
 		"percent: must have a value; leave it out to keep the one it has":      {Table: TableRules, Row: map[string]any{"host": "a.test", "percent": nil}},
 		"v2 is not the name of an upstream (run: SELECT name FROM upstreams;)": {Table: TableRules, Row: map[string]any{"host": "a.test", "v2": "v9"}},
 		"client_ips: \"x\" is no address and no range such as 10.0.0.0/8":      {Table: TableRules, Row: map[string]any{"host": "a.test", "conditions": map[string]any{"client_ips": []any{"x"}}}},
-		"this row needs a newer cutover (rules schema 3, this one has 2)":      {Table: TableRules, Row: map[string]any{"host": "a.test", "needs": 3}},
+		"this row needs a newer cutover (rules schema 4, this one has 3)":      {Table: TableRules, Row: map[string]any{"host": "a.test", "needs": 4}},
 		"host is missing: it names the row":                                    {Table: TableRules, Row: map[string]any{"percent": 1}},
 		"\"changes\" is not a table that can be edited":                        {Table: "changes", Row: map[string]any{}},
 		"state must be ready, drain or maint":                                  {Table: TableTargets, Row: map[string]any{"upstream": "v1", "url": "http://h:1", "state": "on"}},

@@ -19,6 +19,9 @@ var schemaSQL string
 //go:embed hosts.sql
 var hostsSQL string
 
+//go:embed upstreams.sql
+var upstreamsSQL string
+
 //go:embed targets.sql
 var targetsSQL string
 
@@ -29,7 +32,7 @@ var guardsSQL string
 var programsSQL string
 
 // tablesSQL makes all tables.
-func tablesSQL() string { return schemaSQL + hostsSQL + targetsSQL + guardsSQL }
+func tablesSQL() string { return upstreamsSQL + schemaSQL + targetsSQL + hostsSQL + guardsSQL }
 
 const applicationID = 1129665615 // "CUTO"
 

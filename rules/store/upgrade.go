@@ -15,26 +15,26 @@ import (
 // knows, and to restore a time if that would need it. Its restore leaves guards alone. A rollback in which no percent could be
 // set back to 0 would be worse than all that, so min_writer is 1 as well.
 
-// upgrade changes the tables of an older generation, in the transaction of q. Triggers are made afterwards.
-func upgrade(ctx context.Context, q queryer, generation int) error {
-	if generation < 2 {
-		return upgradeTo2(ctx, q)
-	}
-	return nil
-}
+//
+// For schema 2 it can, too. A target on a socket, or that speaks HTTP/2, is bad for it, and is set aside.
 
-// upgradeTo2 makes hosts and targets anew, since SQLite cannot change a constraint.
-func upgradeTo2(ctx context.Context, q queryer) error {
-	const addColumn = `ALTER TABLE main.upstreams ADD COLUMN proxy_protocol TEXT NOT NULL DEFAULT 'off'
-		CONSTRAINT "proxy_protocol must be off, v1 or v2" CHECK(proxy_protocol IN ('off','v1','v2'))`
-	err := makeAnew(ctx, q, "hosts", "host, https, hsts, needs, note, updated_at", hostsSQL)
-	if err == nil {
-		err = makeAnew(ctx, q, "targets", "upstream, url, weight, state", targetsSQL)
-	}
-	for _, statement := range []string{addColumn, guardsSQL} {
+// upgrade changes the tables of an older generation, in the transaction of q. Triggers are made afterwards. Tables are made anew,
+// since SQLite cannot change a constraint.
+func upgrade(ctx context.Context, q queryer, generation int) error {
+	var err error
+	upstreams := "name, response_timeout, note, updated_at, proxy_protocol"
+	if generation < 2 {
+		upstreams = "name, response_timeout, note, updated_at"
+		err = makeAnew(ctx, q, "hosts", "host, https, hsts, needs, note, updated_at", hostsSQL)
 		if err == nil {
-			_, err = q.ExecContext(ctx, statement)
+			_, err = q.ExecContext(ctx, guardsSQL)
 		}
+	}
+	if err == nil && generation < 3 {
+		err = makeAnew(ctx, q, "upstreams", upstreams, upstreamsSQL)
+	}
+	if err == nil && generation < 3 {
+		err = makeAnew(ctx, q, "targets", "upstream, url, weight, state", targetsSQL)
 	}
 	return err
 }
