@@ -111,6 +111,7 @@ func (d *daemon) components() map[string]func(context.Context) error {
 		"rules":        d.store.Run,
 		"certificates": d.certificates.Run,
 		"retries":      d.retryEdited,
+		"targets":      d.upstreams.Run,
 		"access log":   d.access.Run,
 		"error pages":  d.pages.Run,
 		"status line":  d.keepStatus,

@@ -70,14 +70,11 @@ func (d *daemon) tlsTarget(upstream string) (tlsbridge.Destination, bool) {
 
 // tlsAddress returns host and port of an https URL; empty for any other.
 func tlsAddress(target string) string {
-	u, err := url.Parse(target)
-	if err != nil || u.Scheme != "https" {
+	address, err := rules.ParseAddress(target)
+	if err != nil || !address.TLS || address.Network != "tcp" {
 		return ""
 	}
-	if u.Port() == "" {
-		return net.JoinHostPort(u.Hostname(), "443")
-	}
-	return u.Host
+	return address.Dial
 }
 
 // passOn gives a raw stream to the frontend of the moment, which counts it as a tunnel and drains it as one.

@@ -245,6 +245,12 @@ func targetText(t *admin.TargetStatus, running bool) string {
 	if running {
 		text += fmt.Sprintf("; %d in flight, %d requests, %d failures", t.InFlight, t.Requests, t.Failures)
 	}
+	if t.LatencyMS > 0 {
+		text += fmt.Sprintf("; answers in %.3g ms", t.LatencyMS)
+	}
+	if !t.FailingSince.IsZero() {
+		text += fmt.Sprintf("; FAILS since %s, gets requests only if all others fail: %s", timeText(t.FailingSince), t.FailingBecause)
+	}
 	if t.LastError != "" {
 		text += "; last error: " + t.LastError
 	}

@@ -125,7 +125,9 @@ func (d *daemon) openHandler(accessLines io.Writer) error {
 	}
 	d.pages = proxy.OpenPages(d.config.ErrorPages, d.log)
 	d.access = proxy.NewAccessLog(accessLines, accessOptions(d.config))
-	d.upstreams = upstream.NewSet(upstream.Options{Roots: roots, OnFailure: d.metrics.Failure})
+	d.upstreams = upstream.NewSet(upstream.Options{
+		Roots: roots, OnFailure: d.metrics.Failure, Log: d.log, Upstreams: func() []*rules.Upstream { return d.store.Load().Upstreams() },
+	})
 	d.handler = &proxy.Handler{
 		Views: d.store, Upstreams: d.upstreams, Visitors: visitors, Trusted: d.config.TrustedProxies,
 		CertificateReady: d.certificates.Ready, PrepareCertificate: d.certificates.Prepare,

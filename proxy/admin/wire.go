@@ -243,6 +243,10 @@ type TargetStatus struct {
 	Requests  uint64      `json:"requests"` // since the process started
 	Failures  uint64      `json:"failures"` // of those, without an answer from the target
 	LastError string      `json:"last_error,omitempty"`
+	// FailingSince is when the target began to fail: since then it gets no requests while another of its upstream does not.
+	FailingSince   time.Time `json:"failing_since,omitzero"`
+	FailingBecause string    `json:"failing_because,omitempty"`
+	LatencyMS      float64   `json:"latency_ms,omitempty"` // to the first header of an answer, on average over the last seconds
 }
 
 // Parts is what only the daemon can know of Status. A nil part is left out.
