@@ -169,23 +169,29 @@ func (f *flood) answered(kind, flags byte, length int) {
 	}
 }
 
-// Read counts what the client sends. Where that is too much it ends the connection.
+// Read counts what the client sends. Where that is too much, or a head does not end in time, it ends the connection.
 func (c *framedConn) Read(b []byte) (int, error) {
+	c.head.beforeRead(c.Conn)
 	n, err := c.connection.Read(b)
+	if c.head.late(err) {
+		c.refused(SlowHeader)
+		return 0, c.dismiss(noError)
+	}
 	if n == 0 {
 		return n, err
 	}
 	if reason := c.flood.follow(b[:n], time.Now()); reason != "" {
 		c.refused(reason)
-		return 0, c.calm()
+		return 0, c.dismiss(enhanceYourCalm)
 	}
+	c.head.afterRead(c.Conn, c.flood.arrivals.headOpen())
 	return n, err
 }
 
-// calm ends the connection of a client that sends too much, so that it can read why.
-func (c *framedConn) calm() error {
+// dismiss ends the connection of a client that sends too much, or too slowly, so that it can read why.
+func (c *framedConn) dismiss(code uint32) error {
 	c.over.Store(true)
-	c.sayGoAway(enhanceYourCalm)
+	c.sayGoAway(code)
 	c.linger()
 	c.cut()
 	return errDismissed

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-var errDismissed = errors.New("the connection was ended: its client sends too much of what is no request")
+var errDismissed = errors.New("the connection was ended: its client sends too much of what is no request, or a head that does not end")
 
 // refused tells why a client is cut off.
 func (c *connection) refused(reason string) {
@@ -30,8 +30,11 @@ func (c *connection) Write(b []byte) (int, error) {
 }
 
 // readFailed looks at a read that took too long. Before there is a request, net/http waits for a head; one that was not
-// begun is no offence.
+// begun is no offence. What is late after the begin of HTTP/2 is the framedConn's business.
 func (c *connection) readFailed(err error) {
+	if c.framed != nil && !c.framed.head.until.IsZero() {
+		return
+	}
 	var timeout net.Error
 	if !errors.As(err, &timeout) || !timeout.Timeout() {
 		return
