@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"net/http"
-	"sync/atomic"
 	"time"
 )
 
@@ -44,41 +43,6 @@ func (c *connection) readFailed(err error) {
 	}
 	if c.bodyLate() {
 		c.over.Store(true)
-	}
-}
-
-// lengths looks for a Content-Length among the lines that a client sends, wherever one may be a header's: net/http takes
-// the field away where a chunked body comes with it, and leaves no trace (RFC 9112 §6.3 has the connection closed then).
-// What it finds in a body is a false alarm, and costs the client a connection at most.
-type lengths struct {
-	at    int // bytes of the word that were matched
-	found atomic.Bool
-}
-
-// lengthLine is how such a line begins after the one before.
-const lengthLine = "\ncontent-length"
-
-func (l *lengths) follow(b []byte) {
-	for len(b) > 0 && !l.found.Load() {
-		if l.at == 0 {
-			end := bytes.IndexByte(b, '\n')
-			if end < 0 {
-				return
-			}
-			b = b[end:]
-		}
-		switch lower := b[0] | 0x20; {
-		case b[0] == lengthLine[l.at], l.at > 0 && lower == lengthLine[l.at]:
-			l.at++
-		case b[0] == '\n':
-			l.at = 1
-		default:
-			l.at = 0
-		}
-		b = b[1:]
-		if l.at == len(lengthLine) {
-			l.found.Store(true)
-		}
 	}
 }
 
