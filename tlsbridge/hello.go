@@ -92,10 +92,4 @@ func (o *opening) decide(hello *tls.ClientHelloInfo) (passed bool) {
 }
 
 // addressOf returns an address without its port; invalid if it has no IP address.
-func addressOf(address net.Addr) netip.Addr {
-	tcp, ok := address.(*net.TCPAddr)
-	if !ok {
-		return netip.Addr{}
-	}
-	return tcp.AddrPort().Addr().Unmap().WithZone("")
-}
+func addressOf(address net.Addr) netip.Addr { return addressAndPortOf(address).Addr().WithZone("") }

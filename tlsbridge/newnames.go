@@ -22,7 +22,7 @@ type newNames struct {
 	limit int
 
 	mu         sync.Mutex
-	young, old map[netip.Prefix][]askedName // who asked since turned, and who before and not since
+	young, old map[netip.Addr][]askedName // who asked since turned, and who before and not since
 	turned     time.Time
 }
 
@@ -32,7 +32,7 @@ type askedName struct {
 }
 
 // allow notes that a client asks for a name; false if that is one too many. Asking again for the same one is not.
-func (n *newNames) allow(client netip.Prefix, name string) bool {
+func (n *newNames) allow(client netip.Addr, name string) bool {
 	if !client.IsValid() {
 		return true
 	}
@@ -59,7 +59,7 @@ func (n *newNames) allow(client netip.Prefix, name string) bool {
 // cost most when there are most.
 func (n *newNames) turn(now time.Time) {
 	if n.young == nil || now.Sub(n.turned) >= newNamesWindow || len(n.young) >= maxClients {
-		n.young, n.old, n.turned = map[netip.Prefix][]askedName{}, n.young, now
+		n.young, n.old, n.turned = map[netip.Addr][]askedName{}, n.young, now
 	}
 }
 
@@ -67,21 +67,10 @@ func recent(asked []askedName, now time.Time) []askedName {
 	return slices.DeleteFunc(asked, func(a askedName) bool { return now.Sub(a.at) >= newNamesWindow })
 }
 
-// clientOf returns the network that counts as one client: an IPv4 address, or the 64 bits of IPv6 that one subscriber has.
-// It is invalid for a connection that is not TCP.
-func clientOf(c net.Conn) netip.Prefix {
+// clientOf returns the network that counts as one client; invalid for a connection that is not TCP.
+func clientOf(c net.Conn) netip.Addr {
 	if c == nil {
-		return netip.Prefix{}
+		return netip.Addr{}
 	}
-	tcp, ok := c.RemoteAddr().(*net.TCPAddr)
-	if !ok {
-		return netip.Prefix{}
-	}
-	address := tcp.AddrPort().Addr().Unmap().WithZone("")
-	bits := 64
-	if address.Is4() {
-		bits = 32
-	}
-	prefix, _ := address.Prefix(bits) // fails for an address that is not valid, and is invalid then
-	return prefix
+	return networkOf(addressOf(c.RemoteAddr()))
 }
