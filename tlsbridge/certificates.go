@@ -234,7 +234,7 @@ func (c *Certificates) TLSConfig() *tls.Config { return c.tls }
 
 func (c *Certificates) newTLSConfig() *tls.Config {
 	return &tls.Config{
-		GetCertificate:     c.getCertificate,
+		GetCertificate:     outsideTurn(c.getCertificate),
 		GetConfigForClient: HelloArrived,
 		NextProtos:         []string{"h2", "http/1.1", acmez.ACMETLS1Protocol},
 		MinVersion:         tls.VersionTLS12,
@@ -250,7 +250,7 @@ func (c *Certificates) newTLSConfig() *tls.Config {
 // that may have none, or that must wait after a failure or for the budget: the client gets unrecognized_name at once, and
 // neither storage nor certmagic is asked.
 func (c *Certificates) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
+	name := normalName(hello.ServerName)
 	if certificate, ok := c.fromFiles(name); certificate != nil {
 		return certificate, nil
 	} else if ok && !c.kept.covers(name) {
@@ -280,6 +280,17 @@ func (c *Certificates) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certific
 		return nil, nil
 	}
 	return certificate, err
+}
+
+// Knows reports whether the gate may open for a name: it has a certificate, or may have one. It is quick.
+func (c *Certificates) Knows(serverName string) bool {
+	name := normalName(serverName)
+	certificate, own := c.fromFiles(name)
+	return certificate != nil || c.kept.covers(name) || !own && c.options.Allowed(name)
+}
+
+func normalName(serverName string) string {
+	return strings.ToLower(strings.TrimSuffix(serverName, "."))
 }
 
 // mayAsk says why a handshake must not have a certificate issued.

@@ -211,6 +211,18 @@ func handshakeDone(c net.Conn) {
 	}
 }
 
+// familiar reports whether a network has a connection whose handshake is over, or needed none.
+func (l *Limiter) familiar(network netip.Addr) bool {
+	if !network.IsValid() {
+		return false
+	}
+	s := l.shardOf(network)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	u := s.networks[network]
+	return u.connections > u.handshakes
+}
+
 // shardCount is how many locks the networks share.
 const shardCount = 64
 
