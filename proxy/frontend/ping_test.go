@@ -11,14 +11,14 @@ import (
 )
 
 // client2 opens a connection of x/net's HTTP/2 client, which can be asked for a PING.
-func (s *site) client2(t *testing.T) *http2.ClientConn {
+func (s *site) client2(t *testing.T) *http2.ClientConn { //nolint:staticcheck // net/http's own ClientConn has no Ping
 	t.Helper()
 	conn, err := tls.Dial("tcp", s.secure.Addr().String(), &tls.Config{RootCAs: s.roots, ServerName: "shop.example.com", NextProtos: []string{"h2"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = conn.SetDeadline(time.Now().Add(60 * time.Second))
-	client, err := (&http2.Transport{}).NewClientConn(conn)
+	client, err := (&http2.Transport{}).NewClientConn(conn) //nolint:staticcheck // the same
 	if err != nil {
 		t.Fatal(err)
 	}
