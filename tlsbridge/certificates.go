@@ -234,7 +234,7 @@ func (c *Certificates) TLSConfig() *tls.Config { return c.tls }
 
 func (c *Certificates) newTLSConfig() *tls.Config {
 	return &tls.Config{
-		GetCertificate:     outsideTurn(c.getCertificate),
+		GetCertificate:     c.getCertificate,
 		GetConfigForClient: HelloArrived,
 		NextProtos:         []string{"h2", "http/1.1", acmez.ACMETLS1Protocol},
 		MinVersion:         tls.VersionTLS12,
@@ -261,6 +261,7 @@ func (c *Certificates) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certific
 		return certificate, nil
 	}
 	if c.kept.covers(name) || (allowed && (isChallenge(hello) || c.Ready(name))) {
+		defer aside(hello.Context())()
 		return c.front.GetCertificate(hello)
 	}
 	if !allowed {
@@ -274,6 +275,7 @@ func (c *Certificates) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certific
 		return nil, err
 	}
 	defer release()
+	defer aside(hello.Context())()
 	issuing(hello.Context())
 	certificate, err := c.front.GetCertificate(hello)
 	if errors.As(err, new(*budgetError)) {
@@ -360,6 +362,7 @@ func (c *Certificates) asItIs(hello *tls.ClientHelloInfo, name string, allowed b
 
 // load takes the certificate that is stored for a name, or for its wildcard, into memory.
 func (c *Certificates) load(ctx context.Context, name string) bool {
+	defer aside(ctx)()
 	for _, filed := range []string{name, wildcardOf(name)} {
 		if _, err := c.background.CacheManagedCertificate(ctx, filed); err == nil {
 			return true

@@ -1,7 +1,7 @@
 package tlsbridge
 
 import (
-	"crypto/tls"
+	"context"
 	"net"
 	"net/netip"
 	"runtime"
@@ -158,13 +158,13 @@ func (t *turn) end() {
 	t.over = true
 }
 
-// outsideTurn is get without the turn: it may have to wait.
-func outsideTurn(get func(*tls.ClientHelloInfo) (*tls.Certificate, error)) func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	return func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-		if p, ok := hello.Context().Value(patienceKey{}).(*patience); ok {
-			p.opening.turn.giveBack()
-			defer p.opening.turn.take()
-		}
-		return get(hello)
+// aside gives the turn of the handshake that ctx belongs to, if any, to another, until back is called: what comes may have to
+// wait for a disk or a CA.
+func aside(ctx context.Context) (back func()) {
+	p, ok := ctx.Value(patienceKey{}).(*patience)
+	if !ok {
+		return func() {}
 	}
+	p.opening.turn.giveBack()
+	return p.opening.turn.take
 }

@@ -128,12 +128,14 @@ func TestANetworkIsFamiliarOnceAHandshakeOfItIsOver(t *testing.T) {
 func oneAtATime(t *testing.T, wait func(name string)) *Handshaker {
 	t.Helper()
 	certificate := testConfig(t).GetCertificate
-	config := &tls.Config{GetConfigForClient: HelloArrived, GetCertificate: outsideTurn(func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	config := &tls.Config{GetConfigForClient: HelloArrived, GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		back := aside(hello.Context())
 		wait(hello.ServerName)
+		back()
 		named := *hello
 		named.ServerName = "a.test"
 		return certificate(&named)
-	})}
+	}}
 	return &Handshaker{Config: config, Computing: 1, Sinks: map[string]Sink{"": newSink()}}
 }
 
