@@ -159,8 +159,11 @@ func (t *turn) end() {
 }
 
 // aside gives the turn of the handshake that ctx belongs to, if any, to another, until back is called: what comes may have to
-// wait for a disk or a CA.
+// wait for a disk or a CA. ctx may be nil, as that of a ClientHelloInfo is which is no handshake's.
 func aside(ctx context.Context) (back func()) {
+	if ctx == nil {
+		return func() {}
+	}
 	p, ok := ctx.Value(patienceKey{}).(*patience)
 	if !ok {
 		return func() {}
