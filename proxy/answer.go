@@ -29,7 +29,7 @@ type problem struct {
 func (h *Handler) answer(e *exchange, p *problem) {
 	e.cause = p.cause
 	h.logProblem(e, p)
-	h.countRefused(p)
+	h.countRefused(e, p)
 	if e.out.status != 0 || p.status == statusClientGone {
 		if e.out.status == 0 {
 			e.out.status = p.status

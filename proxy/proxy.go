@@ -49,6 +49,7 @@ type Handler struct {
 	Instance string       // a name of this process, for the loop guard; empty switches it off
 
 	gate      gate
+	inFlight  inFlight
 	noise     *log.Logger // what ReverseProxy says; the exchange tells the same better
 	noiseOnce sync.Once
 }
@@ -72,6 +73,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e := h.begin(w, r)
 	defer h.end(e)
 	defer h.countPanic(e)
+	defer h.leave(e)
 	if problem := h.serve(e); problem != nil {
 		h.answer(e, problem)
 	}
@@ -94,6 +96,9 @@ func (h *Handler) countPanic(e *exchange) {
 // serve forwards the request or answers it; what it returns is still to be answered.
 func (h *Handler) serve(e *exchange) *problem {
 	if p := h.refuse(e); p != nil {
+		return p
+	}
+	if p := h.enter(e); p != nil {
 		return p
 	}
 	view := h.Views.Load()

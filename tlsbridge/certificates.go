@@ -254,7 +254,7 @@ func (c *Certificates) newTLSConfig() *tls.Config {
 // that may have none, or that must wait after a failure or for the budget: the client gets unrecognized_name at once, and
 // neither storage nor certmagic is asked.
 func (c *Certificates) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
+	name := normalName(hello.ServerName)
 	if certificate, ok := c.fromFiles(name); certificate != nil {
 		return certificate, nil
 	} else if ok && !c.kept.covers(name) {
@@ -265,6 +265,7 @@ func (c *Certificates) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certific
 		return certificate, nil
 	}
 	if c.kept.covers(name) || (allowed && (IsChallenge(hello.SupportedProtos) || c.Ready(name))) {
+		defer aside(hello.Context())()
 		return c.front.GetCertificate(hello)
 	}
 	if !allowed {
@@ -278,6 +279,7 @@ func (c *Certificates) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certific
 		return nil, err
 	}
 	defer release()
+	defer aside(hello.Context())()
 	issuing(hello.Context())
 	certificate, err := c.front.GetCertificate(hello)
 	if errors.As(err, new(*budgetError)) {
@@ -292,6 +294,17 @@ func clientOf(hello *tls.ClientHelloInfo) netip.Addr {
 		return netip.Addr{}
 	}
 	return addressOf(hello.Conn.RemoteAddr())
+}
+
+// Knows reports whether the gate may open for a name: it has a certificate, or may have one. It is quick.
+func (c *Certificates) Knows(serverName string) bool {
+	name := normalName(serverName)
+	certificate, own := c.fromFiles(name)
+	return certificate != nil || c.kept.covers(name) || !own && c.options.Allowed(name)
+}
+
+func normalName(serverName string) string {
+	return strings.ToLower(strings.TrimSuffix(serverName, "."))
 }
 
 // mayAsk says why a client must not have a certificate issued.
@@ -361,6 +374,7 @@ func (c *Certificates) asItIs(hello *tls.ClientHelloInfo, name string, allowed b
 
 // load takes the certificate that is stored for a name, or for its wildcard, into memory.
 func (c *Certificates) load(ctx context.Context, name string) bool {
+	defer aside(ctx)()
 	for _, filed := range []string{name, wildcardOf(name)} {
 		if _, err := c.background.CacheManagedCertificate(ctx, filed); err == nil {
 			return true

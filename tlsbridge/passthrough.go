@@ -106,6 +106,7 @@ func (p *Passthrough) isOwn(c net.Conn) bool {
 	return own
 }
 
+// addressAndPortOf returns an address of TCP, of IPv4 as such; invalid for others.
 func addressAndPortOf(address net.Addr) netip.AddrPort {
 	tcp, ok := address.(*net.TCPAddr)
 	if !ok {

@@ -26,6 +26,7 @@ type LimitsConfig struct {
 	NetworkConnections int
 	Handshakes         int
 	NetworkHandshakes  int
+	NetworkRequests    int
 	Headers            int
 	BodyRate           int
 	BodyGrace          time.Duration
@@ -45,6 +46,7 @@ func limitSettings() []setting {
 		{key: "limits.network_connections", initial: "512", doc: "open connections of one client network: an IPv4 address or an IPv6 /64; 0: no limit", set: setNumber(0, most, limits(func(l *LimitsConfig) *int { return &l.NetworkConnections }))},
 		{key: "limits.handshakes", initial: "auto", doc: "TLS handshakes under way in all; auto: an eighth of the connections", set: setAuto(most, limits(func(l *LimitsConfig) *int { return &l.Handshakes }))},
 		{key: "limits.network_handshakes", initial: "64", doc: "TLS handshakes under way of one client network; 0: no limit", set: setNumber(0, most, limits(func(l *LimitsConfig) *int { return &l.NetworkHandshakes }))},
+		{key: "limits.network_requests", initial: "1024", doc: "requests under way of one client network, tunnels and event streams too; more are answered 429; 0: no limit", set: setNumber(0, most, limits(func(l *LimitsConfig) *int { return &l.NetworkRequests }))},
 		{key: "limits.headers", initial: "200", doc: "header fields of a request; more are answered 431; 0: no limit", set: setNumber(0, most, limits(func(l *LimitsConfig) *int { return &l.Headers }))},
 		{key: "limits.body_rate", initial: "512", doc: "bytes a second that an upload must come at on average, or it is answered 408; 0: no limit", set: setNumber(0, most, limits(func(l *LimitsConfig) *int { return &l.BodyRate }))},
 		{key: "limits.body_grace", initial: "10s", doc: "how long an upload may be slower than that", set: setDuration(func(c *Config) *time.Duration { return &c.Limits.BodyGrace })},
@@ -168,7 +170,10 @@ func within(ranges []netip.Prefix, address netip.Addr) bool {
 // proxyLimits are those that the handler keeps.
 func (d *daemon) proxyLimits() proxy.Limits {
 	l := d.limits
-	return proxy.Limits{Headers: l.Headers, BodyRate: l.BodyRate, Grace: l.BodyGrace, Stall: l.Stall}
+	return proxy.Limits{
+		NetworkRequests: l.NetworkRequests, Exempt: d.exempt, OnRefused: d.refusals.count,
+		Headers: l.Headers, BodyRate: l.BodyRate, Grace: l.BodyGrace, Stall: l.Stall,
+	}
 }
 
 // frontendOptions are those that every frontend gets.

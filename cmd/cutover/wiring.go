@@ -175,6 +175,7 @@ func (d *daemon) openAcceptors() {
 	d.handshaker = &tlsbridge.Handshaker{
 		Config: d.certificates.TLSConfig(),
 		Sinks:  map[string]tlsbridge.Sink{"": http1, "http/1.1": http1, "h2": http2},
+		Knows:  d.certificates.Knows,
 		Route:  d.route, Pass: d.passOn,
 		Log: d.log, OnResult: d.countHandshake,
 	}

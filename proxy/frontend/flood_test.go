@@ -47,6 +47,7 @@ type flooder struct {
 	conn   net.Conn
 	goAway chan *http2.GoAwayFrame // gets the first one; closed at the end of the connection
 	resets atomic.Int64            // RST_STREAM frames that came
+	data   atomic.Int64            // bytes of answers that came
 	status chan string             // of answers
 }
 
@@ -91,6 +92,8 @@ func (f *flooder) read() {
 			}
 		case *http2.RSTStreamFrame:
 			f.resets.Add(1)
+		case *http2.DataFrame:
+			f.data.Add(int64(len(frame.Data())))
 		case *http2.HeadersFrame:
 			fields, _ := decoder.DecodeFull(frame.HeaderBlockFragment())
 			if len(fields) > 0 && fields[0].Name == ":status" {

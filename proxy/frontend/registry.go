@@ -13,6 +13,8 @@ type registry struct {
 	mu      sync.Mutex
 	open    map[*connection]struct{}
 	streams int // that an HTTP/2 connection may have under way
+	// headTimeout is how long a request's head over HTTP/2 may take.
+	headTimeout time.Duration
 	// trusted says whose HTTP/2 connections are not looked at for floods; nil for nobody's.
 	trusted func(netip.Addr) bool
 	// onRefused is what connections tell; may be nil.
