@@ -44,7 +44,11 @@ type CertificateOptions struct {
 	ListenHost        string
 	// Allowed is the gate: it reports whether a name, in normal form, may have a certificate. It is asked at every
 	// handshake, so it must be quick.
-	Allowed   func(name string) bool
+	Allowed func(name string) bool
+	// AllowedWildcard is the gate for *.parent, which is ordered for those who ask for that very certificate, and renewed, and
+	// never ordered at a handshake; nil allows none.
+	AllowedWildcard func(name string) bool
+
 	Attempts  AttemptStore // keeps failures across restarts; nil keeps them in memory
 	Limits    Limits       // of orders for new certificates
 	Budget    BudgetStore  // keeps what was ordered, for all processes on Dir; nil keeps it in memory
@@ -251,6 +255,9 @@ func (c *Certificates) newTLSConfig() *tls.Config {
 // neither storage nor certmagic is asked.
 func (c *Certificates) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
+	if strings.HasPrefix(name, "*") {
+		return nil, nil // no host has such a name
+	}
 	if certificate, ok := c.fromFiles(name); certificate != nil {
 		return certificate, nil
 	} else if ok && !c.kept.covers(name) {
@@ -341,7 +348,7 @@ func (c *Certificates) asItIs(hello *tls.ClientHelloInfo, name string, allowed b
 	if time.Now().After(leaf.NotAfter) && c.mayTry(name) == nil && (c.kept.has(name) || c.mayAsk(hello, name) == nil) {
 		return nil
 	}
-	if !slices.Contains(hostNames(leaf), name) && due(leaf.NotBefore, leaf.NotAfter, time.Now()) && !c.renews(wildcardOf(name)) && c.mayAsk(hello, name) == nil {
+	if !slices.Contains(hostNames(leaf), name) && due(leaf.NotBefore, leaf.NotAfter, time.Now()) && !c.allowed(wildcardOf(name)) && c.mayAsk(hello, name) == nil {
 		c.prepare(name) // the wildcard certificate cannot be renewed
 	}
 	return certificate

@@ -37,8 +37,8 @@ func (g *gate) issue(ctx context.Context, csr *x509.CertificateRequest, issue fu
 // beginOrder says why nothing may be ordered for a name now. Else the order is paid for; what replaces a stored certificate
 // costs nothing.
 func (c *Certificates) beginOrder(ctx context.Context, name string, spare bool) error {
-	if !c.options.Allowed(name) {
-		return errNotAllowed
+	if !c.allowed(name) {
+		return c.whyNotAllowed(name)
 	}
 	if wrong := c.profile.Load(); wrong != nil {
 		return wrong

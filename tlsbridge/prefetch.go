@@ -181,8 +181,8 @@ func (c *Certificates) prefetchOne(ctx context.Context, name string) {
 	switch {
 	case c.Ready(name):
 		c.finish(ctx, name, "")
-	case !c.options.Allowed(name):
-		c.finish(ctx, name, errNotAllowed.Error())
+	case !c.allowed(name):
+		c.finish(ctx, name, c.whyNotAllowed(name).Error())
 	case c.mayOrder(name) == nil:
 		err := c.obtainSpare(ctx, name)
 		var full *budgetError

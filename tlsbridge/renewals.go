@@ -130,7 +130,7 @@ func (c *Certificates) mayRenew(ctx context.Context, name string, renewal bool) 
 		c.late.remove(name)
 		return errNotStored
 	}
-	if !c.renews(name) {
+	if !c.allowed(name) {
 		c.late.remove(name)
 		return errNotAllowed
 	}
@@ -142,11 +142,6 @@ func (c *Certificates) mayRenew(ctx context.Context, name string, renewal bool) 
 		return errors.New("waiting after a failure: " + last.Error)
 	}
 	return c.enterRenewal(ctx, name)
-}
-
-// renews reports whether a name's certificate may be renewed: a wildcard's only where names are proved by the DNS.
-func (c *Certificates) renews(name string) bool {
-	return c.options.Allowed(name) && (c.options.DNS != nil || !strings.HasPrefix(name, "*."))
 }
 
 // enterRenewal is what stands before an order that renews: budgets are for new names alone. An imported certificate of several

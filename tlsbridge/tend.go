@@ -39,11 +39,11 @@ func (c *Certificates) tend(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case stored.Source == SourceFile || stored.NotAfter.IsZero():
-		case strings.HasPrefix(stored.Name, "*.") && !c.renews(stored.Name):
-			if now.After(stored.NotAfter) {
+		case strings.HasPrefix(stored.Name, "*.") && !c.allowed(stored.Name):
+			if now.After(stored.NotAfter) && c.options.Issuer != IssuerOff {
 				c.end(ctx, &stored)
 			}
-		case c.tendsItself(&stored) || !due(stored.NotBefore, stored.NotAfter, now) || !c.renews(stored.Name):
+		case c.tendsItself(&stored) || !due(stored.NotBefore, stored.NotAfter, now) || !c.allowed(stored.Name):
 		default:
 			c.late.found(stored.Name)
 		}

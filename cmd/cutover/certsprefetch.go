@@ -34,9 +34,11 @@ func newCertsPrefetchCommand(env *environment) *cobra.Command {
 The hosts go into a queue, which the daemon works off by itself, also after a restart. The CA must reach this machine under
 each host's name by then. A host that fails stays in the queue and is tried again: 'cutover status' says when and why.
 
+A wildcard such as '*.example.com' needs a host row of its own and DNS-01, [acme.dns] in cutover.toml. --all leaves it out.
+
 With - the hosts come from the standard input, one a line. Without hosts it says how far the queue is.`,
 		Example: "  cutover certs prefetch shop.example.com www.example.com\n  cutover certs prefetch --all --wait\n" +
-			"  cutover certs prefetch - <hosts.txt\n  cutover certs prefetch                                how far is it?",
+			"  cutover certs prefetch '*.example.com'\n  cutover certs prefetch - <hosts.txt\n  cutover certs prefetch                                how far is it?",
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			hosts, err := prefetchHosts(env.stdin, args, f.all)
@@ -127,7 +129,10 @@ func queue(ctx context.Context, s *session, hosts []string, all bool) (sum admin
 		if err != nil {
 			return sum, err
 		}
-		sum = admin.PrefetchAnswer{Batch: answer.Batch, Queued: sum.Queued + answer.Queued, Refused: append(sum.Refused, answer.Refused...)}
+		sum = admin.PrefetchAnswer{
+			Batch: answer.Batch, Queued: sum.Queued + answer.Queued,
+			Refused: append(sum.Refused, answer.Refused...), Unprovable: append(sum.Unprovable, answer.Unprovable...),
+		}
 	}
 	return sum, nil
 }
@@ -139,15 +144,29 @@ func sayQueued(env *environment, answer admin.PrefetchAnswer) error {
 	if err := say(env.stdout, "%s queued", count(answer.Queued, "host")); err != nil {
 		return err
 	}
-	for _, host := range answer.Refused[:min(len(answer.Refused), maxRefused)] {
-		if err := say(env.stdout, "not queued: %s: no rule, redirect or host row names it exactly", oneLine(host)); err != nil {
+	lines := make([]string, 0, len(answer.Unprovable)+len(answer.Refused))
+	for _, host := range answer.Unprovable {
+		lines = append(lines, host+": a CA wants a wildcard name proved by DNS-01, which is not set up")
+	}
+	for _, host := range answer.Refused {
+		lines = append(lines, host+": "+whyRefused(host))
+	}
+	for _, line := range lines[:min(len(lines), maxRefused)] {
+		if err := say(env.stdout, "not queued: %s", oneLine(line)); err != nil {
 			return err
 		}
 	}
-	if more := len(answer.Refused) - maxRefused; more > 0 {
+	if more := len(lines) - maxRefused; more > 0 {
 		return say(env.stdout, "not queued: and %d more", more)
 	}
 	return nil
+}
+
+func whyRefused(host string) string {
+	if strings.HasPrefix(host, "*.") {
+		return "no host row of that very name has the certificate auto or any"
+	}
+	return "no rule, redirect or host row names it exactly"
 }
 
 // awaitPrefetch returns when every host of a batch is done or has failed, and says meanwhile how far it is.
@@ -193,11 +212,12 @@ func printPrefetch(env *environment, answer admin.PrefetchAnswer, status admin.P
 	if env.output == "json" {
 		return printJSON(env, struct {
 			admin.Prefetch
-			Refused []string `json:"refused"`
-		}{status, answer.Refused})
+			Refused    []string `json:"refused"`
+			Unprovable []string `json:"unprovable,omitempty"`
+		}{status, answer.Refused, answer.Unprovable})
 	}
 	if status.Done+status.Queued+status.Failed == 0 {
-		if answer.Batch != 0 || len(answer.Refused) > 0 {
+		if answer.Batch != 0 || len(answer.Refused)+len(answer.Unprovable) > 0 {
 			return nil
 		}
 		return say(env.stdout, "The queue is empty.\nNext: cutover certs prefetch --all")
@@ -215,12 +235,22 @@ func printPrefetch(env *environment, answer admin.PrefetchAnswer, status admin.P
 
 // prefetchFailure is the error of a prefetch that did not do all that was asked for.
 func prefetchFailure(answer admin.PrefetchAnswer, status admin.Prefetch, waited bool) error {
-	if len(answer.Refused) > 0 {
-		return withHint(fmt.Errorf("%s not queued", count(len(answer.Refused), "host")), "cutover rules set HOST, then again")
+	if n := len(answer.Refused) + len(answer.Unprovable); n > 0 {
+		return withHint(fmt.Errorf("%s not queued", count(n, "host")), refusedHint(answer))
 	}
 	if waited && status.WaitingTotal+status.Failed > 0 {
 		return withHint(fmt.Errorf("%s still without a certificate", count(status.WaitingTotal+status.Failed, "host")),
 			"does DNS lead each to this machine? They are tried again by themselves")
 	}
 	return nil
+}
+
+func refusedHint(answer admin.PrefetchAnswer) string {
+	switch {
+	case len(answer.Unprovable) > 0:
+		return "name a DNS server or a command below [acme.dns] in cutover.toml, then: systemctl restart cutover"
+	case strings.HasPrefix(answer.Refused[0], "*."):
+		return "cutover hosts set '" + oneLine(answer.Refused[0]) + "', then again"
+	}
+	return "cutover rules set HOST, then again"
 }

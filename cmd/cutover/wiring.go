@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"cutover/proxy"
 	"cutover/proxy/frontend"
@@ -25,7 +26,8 @@ func (d *daemon) openCertificates(context.Context) error {
 		return err
 	}
 	options.Allowed = func(name string) bool { return d.store.Load().Allows(name) }
-	options.Any = func(name string) bool { return !d.store.Load().Names(name) }
+	options.AllowedWildcard = func(name string) bool { return d.store.Load().AllowsWildcard(name) }
+	options.Any = func(name string) bool { return !strings.HasPrefix(name, "*.") && !d.store.Load().Names(name) }
 	options.Files = func(name string) (string, bool) { return certificateFile(d.store.Load(), name) }
 	options.Attempts, options.Budget, options.Queue = attempts{d.observed}, budgets{d.observed}, d.observed
 	options.Log, options.OnEvent = d.log, d.countCertificateEvent

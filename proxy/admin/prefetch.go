@@ -16,6 +16,8 @@ type Prefetcher interface {
 	Prefetch(ctx context.Context, batch int64, names []string) (int64, error)
 	// Prefetched says how far a batch is; 0 stands for all of them.
 	Prefetched(ctx context.Context, batch int64) (Prefetch, error)
+	// ProvesWildcards reports whether wildcard certificates can be ordered at all.
+	ProvesWildcards() bool
 }
 
 // PrefetchRequest is the body of POST /v1/certificates/prefetch.
@@ -29,8 +31,11 @@ type PrefetchRequest struct {
 type PrefetchAnswer struct {
 	Batch  int64 `json:"batch"`
 	Queued int   `json:"queued"`
-	// Refused are hosts that may have no certificate: no rule, redirect or host row names them exactly.
+	// Refused are hosts that may have no certificate: no rule, redirect or host row names them exactly; and names *.parent
+	// that have no row of hosts of their own.
 	Refused []string `json:"refused"`
+	// Unprovable are names *.parent that the rules allow: a CA wants them proved by DNS-01, which is not set up.
+	Unprovable []string `json:"unprovable,omitempty"`
 }
 
 // Prefetch is the answer to GET /v1/certificates/prefetch: how far a batch is.
@@ -57,11 +62,12 @@ func (s *Server) prefetch(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	view := s.Store.Load()
-	hosts, refused := allowedHosts(view, request.Hosts)
+	answer := PrefetchAnswer{Batch: request.Batch, Refused: []string{}}
+	hosts := answer.sort(view, request.Hosts, s.Prefetcher.ProvesWildcards())
 	if request.All {
 		hosts = slices.Sorted(view.Hosts())
 	}
-	answer := PrefetchAnswer{Batch: request.Batch, Queued: len(hosts), Refused: refused}
+	answer.Queued = len(hosts)
 	if len(hosts) > 0 {
 		if answer.Batch, err = s.Prefetcher.Prefetch(r.Context(), request.Batch, hosts); err != nil {
 			return err
@@ -81,17 +87,21 @@ func readPrefetch(w http.ResponseWriter, r *http.Request) (request PrefetchReque
 	return request, nil
 }
 
-func allowedHosts(view *rules.View, asked []string) (hosts, refused []string) {
-	refused = []string{}
+// sort returns the hosts that may have a certificate, and notes which may not.
+func (a *PrefetchAnswer) sort(view *rules.View, asked []string, provesWildcards bool) (hosts []string) {
 	for _, text := range asked {
 		host, err := NormalizePattern(text)
-		if err != nil || !view.Allows(host) {
-			refused = append(refused, text)
-			continue
+		wildcard := err == nil && view.AllowsWildcard(host)
+		switch {
+		case wildcard && !provesWildcards:
+			a.Unprovable = append(a.Unprovable, text)
+		case err == nil && (wildcard || view.Allows(host)):
+			hosts = append(hosts, host)
+		default:
+			a.Refused = append(a.Refused, text)
 		}
-		hosts = append(hosts, host)
 	}
-	return hosts, refused
+	return hosts
 }
 
 // prefetched answers GET /v1/certificates/prefetch?batch=N.

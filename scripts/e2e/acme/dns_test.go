@@ -135,7 +135,8 @@ func TestNamesAreProvedByTheDNSWithoutAnyTraffic(t *testing.T) {
 	options := func(o *tlsbridge.CertificateOptions) {
 		o.DNS = &tlsbridge.DNSUpdate{Server: p.address, Key: "acme-key", Algorithm: "hmac-sha256", Secret: tsigSecret}
 		o.Queue = queue
-		o.Allowed = func(name string) bool { return name == "shop.test" || name == "*.shop.test" }
+		o.Allowed = func(name string) bool { return name == "shop.test" }
+		o.AllowedWildcard = func(name string) bool { return name == "*.shop.test" }
 	}
 	e := startEdge(t, s, ca, dir, options)
 	if _, err := e.certificates.Prefetch(t.Context(), 0, []string{"shop.test", "*.shop.test"}); err != nil {

@@ -1,0 +1,4 @@
+package main
+
+// ProvesWildcards implements admin.Prefetcher.
+func (p prefetcher) ProvesWildcards() bool { return p.certificates.ProvesWildcards() }
