@@ -49,7 +49,7 @@ func (c *Certificates) beginOrder(ctx context.Context, name string, spare bool) 
 	if c.kept.has(name) || c.filed(name) {
 		return c.enterRenewal(ctx, name)
 	}
-	if err := c.options.Preflight.check(ctx, name); err != nil {
+	if err := c.looksReady(ctx, name); err != nil {
 		c.notOrdered(ctx, name, &preflightError{err})
 		return err
 	}
@@ -65,6 +65,14 @@ func (c *Certificates) beginOrder(ctx context.Context, name string, spare bool) 
 		c.event("budget", name, err)
 	}
 	return err
+}
+
+// looksReady is the preflight. A name that is proved by the DNS need not lead here.
+func (c *Certificates) looksReady(ctx context.Context, name string) error {
+	if c.options.DNS != nil {
+		return nil
+	}
+	return c.options.Preflight.check(ctx, name)
 }
 
 // notOrdered notes why a name has no certificate.

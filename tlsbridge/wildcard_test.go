@@ -1,6 +1,8 @@
 package tlsbridge
 
 import (
+	"context"
+	"net/netip"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -112,4 +114,15 @@ func TestAWildcardThatHasEndedIsKeptWhereNothingIsIssued(t *testing.T) {
 	if list := c.List(); len(list) != 1 {
 		t.Errorf("stored: %+v", list)
 	}
+}
+
+func TestANameThatIsProvedByTheDNSNeedNotLeadHere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := wildcardRig(t, func(o *CertificateOptions) {
+			o.Preflight = &Preflight{Resolve: func(context.Context, string) ([]netip.Addr, error) { return nil, errDown }}
+		})
+		defer func() { r.stop() }()
+		r.mustShake("shop.test")
+		must(t, r.certificates.Obtain(t.Context(), "*.shop.test"))
+	})
 }
