@@ -53,8 +53,8 @@ type CertificateOptions struct {
 	Limits    Limits       // of orders for new certificates
 	Budget    BudgetStore  // keeps what was ordered, for all processes on Dir; nil keeps it in memory
 	Queue     Queue        // of names for Prefetch; nil for none
-	Preflight *Preflight   // nil orders without a look at the DNS
-	DNS       *DNSUpdate   // proves names to the CA by the DNS, and in no other way; nil for the challenges of the ports
+	Preflight *Preflight   // nil orders without a look at the DNS, and so does whoever has one below
+	DNS       DNSProver    // proves names to the CA by the DNS, and in no other way; nil for the challenges of the ports
 	// Any reports whether an allowed name is one that no row names exactly; nil means that there are none.
 	Any func(name string) bool
 	// Files says which pair of files, BASE.crt and BASE.key in FilesDir, the operator keeps for a name. It is asked at every
@@ -194,8 +194,12 @@ func (c *Certificates) renewBy(issuers ...certmagic.Issuer) {
 // acmeTemplate tells certmagic of our ports, which keeps it from opening its own.
 func (c *Certificates) acmeTemplate(logger *zap.Logger) certmagic.ACMEIssuer {
 	o := c.options
+	var byDNS acmez.Solver
+	if o.DNS != nil {
+		byDNS = o.DNS.solver(logger)
+	}
 	return certmagic.ACMEIssuer{
-		DNS01Solver: o.DNS.solver(logger),
+		DNS01Solver: byDNS,
 		CA:          o.Directory, Email: o.Email, AccountKeyPEM: o.AccountKeyPEM, Agreed: true, TrustedRoots: o.Root,
 		ListenHost: o.ListenHost, AltHTTPPort: o.HTTPPort, AltTLSALPNPort: o.TLSPort,
 		DisableHTTPChallenge: o.HTTPPort == 0, DisableTLSALPNChallenge: o.TLSPort == 0, Profile: o.Profile, Logger: logger,

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -247,7 +248,7 @@ func (o *offlineCertificates) open(ctx context.Context) (*certificateDesk, error
 		return nil, err
 	}
 	o.observed = db
-	options, err := certificateOptions(o.config)
+	options, err := certificateOptions(o.config, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, err
 	}
