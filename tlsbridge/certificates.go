@@ -76,9 +76,10 @@ type Certificates struct {
 	storage    *certmagic.FileStorage
 	cache      *certmagic.Cache
 	front      *certmagic.Config // for handshakes: issues on demand, fails fast
-	background *certmagic.Config // renews: a configuration that issues on demand does not
-	short      *certmagic.Config // renews what has a short life
-	challenges *certmagic.ACMEIssuer
+	background *certmagic.Config // the first of renewers, for what is not renewed
+	renewers   []renewer         // one for each kind of challenge
+	turns      turns
+	challenges *certmagic.ACMEIssuer // answers HTTP-01
 	issuerKeys []string
 	back       *backOff
 	tickets    *tickets
@@ -146,10 +147,8 @@ func (c *Certificates) configure() error {
 		Capacity: 10_000, RenewCheckInterval: c.options.RenewEvery, Logger: logger,
 		GetConfigForCert: c.configFor,
 	})
-	renewing := certmagic.Config{Storage: c.storage, Logger: logger, DisableStorageCheck: true, OnEvent: c.renewalEvent}
-	c.background = certmagic.New(c.cache, renewing)
-	renewing.RenewalWindowRatio = halfLife
-	c.short = certmagic.New(c.cache, renewing)
+	c.renewers = []renewer{c.newRenewer(logger)}
+	c.background = c.renewers[0].long
 	c.front = certmagic.New(c.cache, certmagic.Config{
 		Storage: c.storage, OnDemand: &certmagic.OnDemandConfig{DecisionFunc: c.decide}, Logger: logger, DisableStorageCheck: true, OnEvent: c.obtained,
 		// Handshakes leave renewing to the background, but for a certificate that is about to expire.
@@ -188,7 +187,9 @@ func (c *Certificates) useIssuer(front, background certmagic.Issuer) {
 
 // renewBy sets who issues what replaces a certificate.
 func (c *Certificates) renewBy(issuers ...certmagic.Issuer) {
-	c.background.Issuers, c.short.Issuers = issuers, issuers
+	for _, r := range c.renewers {
+		r.long.Issuers, r.short.Issuers = issuers, issuers
+	}
 }
 
 // acmeTemplate tells certmagic of our ports, which keeps it from opening its own.
@@ -207,13 +208,22 @@ func (c *Certificates) acmeTemplate(logger *zap.Logger) certmagic.ACMEIssuer {
 }
 
 func (c *Certificates) useACME(logger *zap.Logger) {
-	template := c.acmeTemplate(logger)
-	background := certmagic.NewACMEIssuer(c.background, template)
-	template.HTTPProxy = func(r *http.Request) (*url.URL, error) { return c.orders.proxy(r) }
-	c.challenges = certmagic.NewACMEIssuer(c.front, template)
-	c.useIssuer(acmeIssuer{c.challenges, &gate{c}}, background)
-	c.budget = newBudget(c.options, background.IssuerKey())
-	c.orders = newOrders(background.CA, c.options.Root, c.budget)
+	templates := oneKindEach(c.acmeTemplate(logger))
+	c.turns.kinds = len(templates)
+	var fronts []*certmagic.ACMEIssuer
+	for i, template := range templates {
+		if i > 0 {
+			c.renewers = append(c.renewers, c.newRenewer(logger))
+		}
+		c.renewers[i].use(certmagic.NewACMEIssuer(c.renewers[i].long, template))
+		template.HTTPProxy = func(r *http.Request) (*url.URL, error) { return c.orders.proxy(r) }
+		fronts = append(fronts, certmagic.NewACMEIssuer(c.front, template))
+	}
+	c.challenges = fronts[0]
+	c.front.Issuers = []certmagic.Issuer{acmeIssuer{fronts[0], fronts, &gate{c}}}
+	c.issuerKeys = []string{fronts[0].IssuerKey()}
+	c.budget = newBudget(c.options, fronts[0].IssuerKey())
+	c.orders = newOrders(fronts[0].CA, c.options.Root, c.budget)
 }
 
 func (c *Certificates) useLocal() error {

@@ -96,12 +96,15 @@ func (c *Certificates) notOrdered(ctx context.Context, name string, cause error)
 		return
 	}
 	c.outage.answered()
+	c.refused(name)
 	c.back.failed(ctx, name, cause)
 }
 
 // succeeded notes that a name has its certificate.
 func (c *Certificates) succeeded(ctx context.Context, name string) {
 	c.event("issued", name, nil)
+	last, _ := c.back.last(name)
+	c.turns.succeed(name, last.Failures)
 	if err := c.back.forget(ctx, name); err != nil {
 		c.options.Log.Warn("a failed attempt from before is still kept", slog.String("name", name), slog.Any("error", err))
 	}
@@ -117,17 +120,25 @@ func nameOf(csr *x509.CertificateRequest) string {
 // acmeIssuer is ACME behind the gate. Embedding keeps what certmagic finds on the issuer beside Issue: revocation,
 // checks, renewal information.
 type acmeIssuer struct {
-	*certmagic.ACMEIssuer
-	gate *gate
+	*certmagic.ACMEIssuer                         // the first of kinds
+	kinds                 []*certmagic.ACMEIssuer // one for each kind of challenge
+	gate                  *gate
 }
 
 func (i acmeIssuer) Issue(ctx context.Context, csr *x509.CertificateRequest) (*certmagic.IssuedCertificate, error) {
-	return i.gate.issue(ctx, csr, func(ctx context.Context) (*certmagic.IssuedCertificate, error) { return i.ACMEIssuer.Issue(ctx, csr) })
+	kind := i.kinds[i.gate.certificates.kindFor(nameOf(csr))]
+	return i.gate.issue(ctx, csr, func(ctx context.Context) (*certmagic.IssuedCertificate, error) { return kind.Issue(ctx, csr) })
 }
 
-// PreCheck ends at once, and holds the name back, where certmagic would try again for a month.
+// PreCheck ends at once, and holds the name back, where certmagic would try again for a month. Each kind is told the account's
+// address so.
 func (i acmeIssuer) PreCheck(ctx context.Context, names []string, interactive bool) error {
-	err := i.ACMEIssuer.PreCheck(ctx, names, interactive)
+	var err error
+	for _, kind := range i.kinds {
+		if err = kind.PreCheck(ctx, names, interactive); err != nil {
+			break
+		}
+	}
 	if err == nil {
 		return nil
 	}

@@ -204,6 +204,7 @@ func (c *Certificates) notRenewed(ctx context.Context, name string, cause error)
 		c.late.add(name, time.Now())
 		return
 	}
+	c.refused(name)
 	c.late.add(name, c.back.failed(ctx, name, cause).Next)
 }
 
@@ -281,10 +282,11 @@ func (c *Certificates) renew(ctx context.Context, name string) error {
 
 // renewer returns the configuration that renews a name's certificate.
 func (c *Certificates) renewer(name string) *certmagic.Config {
-	config := c.background
+	with := c.renewers[c.kindFor(name)]
+	config := with.long
 	leaf, err := readLeaf(filepath.Join(c.options.Dir, certmagic.StorageKeys.SiteCert(c.issuerKeys[0], name)))
 	if err == nil && leaf.NotAfter.Sub(leaf.NotBefore) < shortLife {
-		config = c.short
+		config = with.short
 	}
 	if !c.late.isPlain(name) {
 		return config

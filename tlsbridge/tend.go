@@ -81,10 +81,14 @@ func (c *Certificates) end(ctx context.Context, stored *Stored) {
 
 // configFor returns the configuration by which a certificate is renewed: those with a short life begin early.
 func (c *Certificates) configFor(certificate certmagic.Certificate) (*certmagic.Config, error) {
-	if certificate.Leaf != nil && certificate.Lifetime() < shortLife {
-		return c.short, nil
+	if certificate.Leaf == nil || len(certificate.Names) == 0 {
+		return c.background, nil
 	}
-	return c.background, nil
+	with := c.renewers[c.kindFor(certificate.Names[0])]
+	if certificate.Lifetime() < shortLife {
+		return with.short, nil
+	}
+	return with.long, nil
 }
 
 // obtained is certmagic's OnEvent for handshakes: it takes what was stored into memory, so that a wildcard certificate there does not hide it.
