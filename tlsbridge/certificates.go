@@ -342,8 +342,8 @@ func (c *Certificates) mayTry(name string) error {
 	return c.outage.waits()
 }
 
-// asItIs returns a stored certificate without renewing it: that is done in the background, not once for each visitor, of whom
-// strangers may send many. Only one that has ended, of a name that may be tried, is left to certmagic.
+// asItIs returns a stored certificate, also one that has ended: nobody waits for a renewal, which is made in the background and
+// not once for each visitor, of whom strangers may send many.
 func (c *Certificates) asItIs(hello *tls.ClientHelloInfo, name string, allowed bool) *tls.Certificate {
 	if !c.kept.covers(name) || isChallenge(hello) {
 		return nil
@@ -355,17 +355,28 @@ func (c *Certificates) asItIs(hello *tls.ClientHelloInfo, name string, allowed b
 	if err != nil {
 		return nil
 	}
-	leaf := certificate.Leaf
-	if leaf == nil || !allowed {
-		return certificate
-	}
-	if time.Now().After(leaf.NotAfter) && c.mayTry(name) == nil && (c.kept.has(name) || c.mayAsk(hello, name) == nil) {
-		return nil
-	}
-	if !slices.Contains(hostNames(leaf), name) && due(leaf.NotBefore, leaf.NotAfter, time.Now()) && !c.allowed(wildcardOf(name)) && c.mayAsk(hello, name) == nil {
-		c.prepare(name) // the wildcard certificate cannot be renewed
+	if leaf := certificate.Leaf; leaf != nil && allowed {
+		c.lookAfter(hello, name, leaf)
 	}
 	return certificate
+}
+
+// lookAfter sees to what is served for a name: one that has ended is renewed now, and a wildcard certificate that is due and cannot
+// be renewed is replaced by one of the name's own.
+func (c *Certificates) lookAfter(hello *tls.ClientHelloInfo, name string, leaf *x509.Certificate) {
+	now, wildcard := time.Now(), wildcardOf(name)
+	ended, own := now.After(leaf.NotAfter), slices.Contains(hostNames(leaf), name)
+	switch {
+	case own && ended && c.kept.has(name):
+		c.renewSoon(name)
+	case own:
+	case c.allowed(wildcard):
+		if ended {
+			c.renewSoon(wildcard)
+		}
+	case due(leaf.NotBefore, leaf.NotAfter, now) && c.mayAsk(hello, name) == nil:
+		c.prepare(name)
+	}
 }
 
 // load takes the certificate that is stored for a name, or for its wildcard, into memory.

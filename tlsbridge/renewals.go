@@ -260,6 +260,21 @@ func (c *Certificates) renewOne(ctx context.Context, name string) {
 	}
 }
 
+// renewSoon renews in the background, unless the name must wait or is being renewed.
+func (c *Certificates) renewSoon(name string) {
+	if c.mayTry(name) != nil {
+		return
+	}
+	ctx, begun := c.begin(name)
+	if !begun {
+		return
+	}
+	go func() {
+		defer c.done(name)
+		c.renewOne(ctx, name)
+	}()
+}
+
 // renew tries a renewal once, and serves the new certificate at once. certmagic looks again whether it is due while nobody else
 // renews it, and paces orders: ten in ten seconds.
 func (c *Certificates) renew(ctx context.Context, name string) error {
