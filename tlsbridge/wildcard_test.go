@@ -41,8 +41,9 @@ func TestAWildcardCertificateThatTheRulesAllowIsOrderedFromTheQueueServedAndRene
 				t.Errorf("%s is served something", name)
 			}
 		}
-		time.Sleep(89 * day)
-		r.restart()
+		r.stop()
+		time.Sleep(89 * day) // nothing ticks meanwhile
+		r.start()
 		time.Sleep(time.Hour)
 		if second := r.mustShake("any.shop.test"); !slices.Equal(second.DNSNames, []string{"*.shop.test"}) || !second.NotAfter.After(first.NotAfter) {
 			t.Errorf("after 89 days it is %v until %v", second.DNSNames, second.NotAfter)

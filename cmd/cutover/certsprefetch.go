@@ -22,7 +22,7 @@ const (
 )
 
 // prefetchFlags say which hosts, and whether to wait.
-type prefetchFlags struct{ all, wait bool }
+type prefetchFlags struct{ all, wait, cancel bool }
 
 func newCertsPrefetchCommand(env *environment) *cobra.Command {
 	var f prefetchFlags
@@ -36,25 +36,38 @@ each host's name by then. A host that fails stays in the queue and is tried agai
 
 A wildcard such as '*.example.com' needs a host row of its own and DNS-01, [acme.dns] in cutover.toml. --all leaves it out.
 
-With - the hosts come from the standard input, one a line. Without hosts it says how far the queue is.`,
+With - the hosts come from the standard input, one a line. Without hosts it says how far the queue is, and shows its first hosts.
+With --cancel the hosts are taken out of the queue; an order that is under way goes on.`,
 		Example: "  cutover certs prefetch shop.example.com www.example.com\n  cutover certs prefetch --all --wait\n" +
-			"  cutover certs prefetch '*.example.com'\n  cutover certs prefetch - <hosts.txt\n  cutover certs prefetch                                how far is it?",
+			"  cutover certs prefetch '*.example.com'\n  cutover certs prefetch - <hosts.txt\n  cutover certs prefetch                                how far is it?\n" +
+			"  cutover certs prefetch --cancel --all",
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			hosts, err := prefetchHosts(env.stdin, args, f.all)
+			hosts, err := prefetchHosts(env.stdin, args, f)
 			if err != nil {
 				return err
 			}
-			return withSession(cmd, env, func(s *session) error { return prefetch(cmd.Context(), env, s, hosts, f) })
+			return withSession(cmd, env, func(s *session) error {
+				if f.cancel {
+					return cancelPrefetch(cmd.Context(), env, s, hosts, f.all)
+				}
+				return prefetch(cmd.Context(), env, s, hosts, f)
+			})
 		},
 	}
 	cmd.Flags().BoolVar(&f.all, "all", false, "every host that a rule, a redirect or a host row names exactly")
+	cmd.Flags().BoolVar(&f.cancel, "cancel", false, "take the hosts out of the queue; with --all, all that are in it")
 	cmd.Flags().BoolVar(&f.wait, "wait", false, "return when each host has its certificate, or has failed")
 	return cmd
 }
 
-func prefetchHosts(stdin io.Reader, args []string, all bool) ([]string, error) {
-	if all && len(args) > 0 {
+func prefetchHosts(stdin io.Reader, args []string, f prefetchFlags) ([]string, error) {
+	if f.cancel {
+		if err := checkCancel(args, f); err != nil {
+			return nil, err
+		}
+	}
+	if f.all && len(args) > 0 {
 		return nil, withHint(&usageError{errors.New("say either hosts or --all")}, "--all is every host that may have a certificate")
 	}
 	if slices.Equal(args, []string{"-"}) {
@@ -229,6 +242,9 @@ func printPrefetch(env *environment, answer admin.PrefetchAnswer, status admin.P
 		if err := say(env.stdout, "  %s: tried %s, again after %s: %s", b.Name, count(b.Failures, "time"), timeText(b.Next), oneLine(b.Error)); err != nil {
 			return err
 		}
+	}
+	if answer.Batch == 0 && len(answer.Refused)+len(answer.Unprovable) == 0 { // it was asked how far the queue is
+		return printQueue(env, status)
 	}
 	return nil
 }

@@ -14,6 +14,23 @@ type notebook struct {
 	wildcards bool
 }
 
+func (n *notebook) CancelPrefetch(_ context.Context, names []string) (missing []string, _ error) {
+	for _, name := range names {
+		i := slices.Index(n.hosts, name)
+		if i < 0 {
+			missing = append(missing, name)
+			continue
+		}
+		n.hosts = slices.Delete(n.hosts, i, i+1)
+	}
+	return missing, nil
+}
+
+func (n *notebook) CancelAllPrefetch(context.Context) (int, error) {
+	defer func() { n.hosts = nil }()
+	return len(n.hosts), nil
+}
+
 func (n *notebook) ProvesWildcards() bool { return n.wildcards }
 
 func (n *notebook) Prefetch(_ context.Context, batch int64, names []string) (int64, error) {
@@ -72,5 +89,22 @@ func TestPrefetchTakesAWildcardNameWithARowOfHostsWhereItCanBeProved(t *testing.
 	}
 	if answer, err = client.Prefetch(t.Context(), PrefetchRequest{All: true}); err != nil || answer.Queued != 0 {
 		t.Errorf("all stands for names that somebody may ask for: %+v, %v", answer, err)
+	}
+}
+
+func TestNamesAreTakenOutOfTheQueueWhateverTheRulesSay(t *testing.T) {
+	queue := &notebook{hosts: []string{"a.test", "*.b.test", "c.test"}}
+	client := tester(t, &Server{Prefetcher: queue})
+	answer, err := client.CancelPrefetch(t.Context(), PrefetchRequest{Hosts: []string{"A.test", "*.B.test", "other.test"}})
+	if err != nil || answer.Cancelled != 2 || !slices.Equal(answer.Missing, []string{"other.test"}) || !slices.Equal(queue.hosts, []string{"c.test"}) {
+		t.Errorf("%+v, %v, left %v", answer, err, queue.hosts)
+	}
+	if answer, err = client.CancelPrefetch(t.Context(), PrefetchRequest{All: true}); err != nil || answer.Cancelled != 1 || len(answer.Missing) != 0 {
+		t.Errorf("all: %+v, %v", answer, err)
+	}
+	for _, request := range []PrefetchRequest{{}, {All: true, Hosts: []string{"a.test"}}, {Hosts: []string{"no name"}}} {
+		if _, err := client.CancelPrefetch(t.Context(), request); err == nil {
+			t.Errorf("%+v was taken", request)
+		}
 	}
 }
