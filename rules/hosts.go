@@ -79,6 +79,18 @@ func (v *View) Allows(host string) bool {
 	return p.certificate == certificateAny
 }
 
+// AllowsWildcard reports whether a certificate for *.parent, which is good for every name one label below parent, may be
+// ordered and renewed. parent must be a DNS name with a dot, and a row of hosts for *.parent itself must say auto or any, and
+// not passthrough. Whoever asks for a name must never be the reason to order one: it is asked for by operators.
+func (v *View) AllowsWildcard(name string) bool {
+	parent, ok := strings.CutPrefix(name, "*.")
+	if v == nil || !ok || !isCertifiable(parent) {
+		return false
+	}
+	p := readPlace(v.lookup(name[1:], ""))
+	return p.policy && !p.passthrough && (p.certificate == certificateAuto || p.certificate == certificateAny)
+}
+
 // Names reports whether an enabled rule, a redirect or a row of hosts names a host, in normal form, exactly.
 func (v *View) Names(host string) bool { return v != nil && v.lookup(host, "") != "" }
 

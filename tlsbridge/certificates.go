@@ -45,13 +45,17 @@ type CertificateOptions struct {
 	ListenHost        string
 	// Allowed is the gate: it reports whether a name, in normal form, may have a certificate. It is asked at every
 	// handshake, so it must be quick.
-	Allowed   func(name string) bool
+	Allowed func(name string) bool
+	// AllowedWildcard is the gate for *.parent, which is ordered for those who ask for that very certificate, and renewed, and
+	// never ordered at a handshake; nil allows none.
+	AllowedWildcard func(name string) bool
+
 	Attempts  AttemptStore // keeps failures across restarts; nil keeps them in memory
 	Limits    Limits       // of orders for new certificates
 	Budget    BudgetStore  // keeps what was ordered, for all processes on Dir; nil keeps it in memory
 	Queue     Queue        // of names for Prefetch; nil for none
-	Preflight *Preflight   // nil orders without a look at the DNS
-	DNS       *DNSUpdate   // proves names to the CA by the DNS, and in no other way; nil for the challenges of the ports
+	Preflight *Preflight   // nil orders without a look at the DNS, and so does whoever has one below
+	DNS       DNSProver    // proves names to the CA by the DNS, and in no other way; nil for the challenges of the ports
 	// Any reports whether an allowed name is one that no row names exactly; nil means that there are none.
 	Any func(name string) bool
 	// Exempt reports whether a client may ask for any number of names without a certificate, as those who speak for many may;
@@ -76,9 +80,10 @@ type Certificates struct {
 	storage    *certmagic.FileStorage
 	cache      *certmagic.Cache
 	front      *certmagic.Config // for handshakes: issues on demand, fails fast
-	background *certmagic.Config // renews: a configuration that issues on demand does not
-	short      *certmagic.Config // renews what has a short life
-	challenges *certmagic.ACMEIssuer
+	background *certmagic.Config // the first of renewers, for what is not renewed
+	renewers   []renewer         // one for each kind of challenge
+	kinds      challengeKinds
+	challenges *certmagic.ACMEIssuer // answers HTTP-01
 	issuerKeys []string
 	back       *backOff
 	tickets    *tickets
@@ -146,10 +151,8 @@ func (c *Certificates) configure() error {
 		Capacity: 10_000, RenewCheckInterval: c.options.RenewEvery, Logger: logger,
 		GetConfigForCert: c.configFor,
 	})
-	renewing := certmagic.Config{Storage: c.storage, Logger: logger, DisableStorageCheck: true, OnEvent: c.renewalEvent}
-	c.background = certmagic.New(c.cache, renewing)
-	renewing.RenewalWindowRatio = halfLife
-	c.short = certmagic.New(c.cache, renewing)
+	c.renewers = []renewer{c.newRenewer(logger)}
+	c.background = c.renewers[0].long
 	c.front = certmagic.New(c.cache, certmagic.Config{
 		Storage: c.storage, OnDemand: &certmagic.OnDemandConfig{DecisionFunc: c.decide}, Logger: logger, DisableStorageCheck: true, OnEvent: c.obtained,
 		// Handshakes leave renewing to the background, but for a certificate that is about to expire.
@@ -188,14 +191,20 @@ func (c *Certificates) useIssuer(front, background certmagic.Issuer) {
 
 // renewBy sets who issues what replaces a certificate.
 func (c *Certificates) renewBy(issuers ...certmagic.Issuer) {
-	c.background.Issuers, c.short.Issuers = issuers, issuers
+	for _, r := range c.renewers {
+		r.long.Issuers, r.short.Issuers = issuers, issuers
+	}
 }
 
 // acmeTemplate tells certmagic of our ports, which keeps it from opening its own.
 func (c *Certificates) acmeTemplate(logger *zap.Logger) certmagic.ACMEIssuer {
 	o := c.options
+	var byDNS acmez.Solver
+	if o.DNS != nil {
+		byDNS = o.DNS.solver(logger)
+	}
 	return certmagic.ACMEIssuer{
-		DNS01Solver: o.DNS.solver(logger),
+		DNS01Solver: byDNS,
 		CA:          o.Directory, Email: o.Email, AccountKeyPEM: o.AccountKeyPEM, Agreed: true, TrustedRoots: o.Root,
 		ListenHost: o.ListenHost, AltHTTPPort: o.HTTPPort, AltTLSALPNPort: o.TLSPort,
 		DisableHTTPChallenge: o.HTTPPort == 0, DisableTLSALPNChallenge: o.TLSPort == 0, Profile: o.Profile, Logger: logger,
@@ -203,13 +212,22 @@ func (c *Certificates) acmeTemplate(logger *zap.Logger) certmagic.ACMEIssuer {
 }
 
 func (c *Certificates) useACME(logger *zap.Logger) {
-	template := c.acmeTemplate(logger)
-	background := certmagic.NewACMEIssuer(c.background, template)
-	template.HTTPProxy = func(r *http.Request) (*url.URL, error) { return c.orders.proxy(r) }
-	c.challenges = certmagic.NewACMEIssuer(c.front, template)
-	c.useIssuer(acmeIssuer{c.challenges, &gate{c}}, background)
-	c.budget = newBudget(c.options, background.IssuerKey())
-	c.orders = newOrders(background.CA, c.options.Root, c.budget)
+	templates := oneKindEach(c.acmeTemplate(logger))
+	c.kinds.many = len(templates)
+	var fronts []*certmagic.ACMEIssuer
+	for i, template := range templates {
+		if i > 0 {
+			c.renewers = append(c.renewers, c.newRenewer(logger))
+		}
+		c.renewers[i].use(certmagic.NewACMEIssuer(c.renewers[i].long, template))
+		template.HTTPProxy = func(r *http.Request) (*url.URL, error) { return c.orders.proxy(r) }
+		fronts = append(fronts, certmagic.NewACMEIssuer(c.front, template))
+	}
+	c.challenges = fronts[0]
+	c.front.Issuers = []certmagic.Issuer{acmeIssuer{fronts[0], fronts, &gate{c}}}
+	c.issuerKeys = []string{fronts[0].IssuerKey()}
+	c.budget = newBudget(c.options, fronts[0].IssuerKey())
+	c.orders = newOrders(fronts[0].CA, c.options.Root, c.budget)
 }
 
 func (c *Certificates) useLocal() error {
@@ -255,6 +273,9 @@ func (c *Certificates) newTLSConfig() *tls.Config {
 // neither storage nor certmagic is asked.
 func (c *Certificates) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	name := normalName(hello.ServerName)
+	if strings.HasPrefix(name, "*") {
+		return nil, nil // no host has such a name
+	}
 	if certificate, ok := c.fromFiles(name); certificate != nil {
 		return certificate, nil
 	} else if ok && !c.kept.covers(name) {
@@ -346,8 +367,8 @@ func (c *Certificates) mayTry(name string) error {
 	return c.outage.waits()
 }
 
-// asItIs returns a stored certificate without renewing it: that is done in the background, not once for each visitor, of whom
-// strangers may send many. Only one that has ended, of a name that may be tried, is left to certmagic.
+// asItIs returns a stored certificate, also one that has ended: nobody waits for a renewal, which is made in the background and
+// not once for each visitor, of whom strangers may send many.
 func (c *Certificates) asItIs(hello *tls.ClientHelloInfo, name string, allowed bool) *tls.Certificate {
 	if !c.kept.covers(name) || IsChallenge(hello.SupportedProtos) {
 		return nil
@@ -359,17 +380,28 @@ func (c *Certificates) asItIs(hello *tls.ClientHelloInfo, name string, allowed b
 	if err != nil {
 		return nil
 	}
-	leaf := certificate.Leaf
-	if leaf == nil || !allowed {
-		return certificate
-	}
-	if time.Now().After(leaf.NotAfter) && c.mayTry(name) == nil && (c.kept.has(name) || c.mayAsk(clientOf(hello), name) == nil) {
-		return nil
-	}
-	if !slices.Contains(hostNames(leaf), name) && due(leaf.NotBefore, leaf.NotAfter, time.Now()) && !c.renews(wildcardOf(name)) && c.mayAsk(clientOf(hello), name) == nil {
-		c.prepare(name) // the wildcard certificate cannot be renewed
+	if leaf := certificate.Leaf; leaf != nil && allowed {
+		c.lookAfter(hello, name, leaf)
 	}
 	return certificate
+}
+
+// lookAfter sees to what is served for a name: one that has ended is renewed now, and a wildcard certificate that is due and cannot
+// be renewed is replaced by one of the name's own.
+func (c *Certificates) lookAfter(hello *tls.ClientHelloInfo, name string, leaf *x509.Certificate) {
+	now, wildcard := time.Now(), wildcardOf(name)
+	ended, own := now.After(leaf.NotAfter), slices.Contains(hostNames(leaf), name)
+	switch {
+	case own && ended && c.kept.has(name):
+		c.renewSoon(name)
+	case own:
+	case c.allowed(wildcard):
+		if ended {
+			c.renewSoon(wildcard)
+		}
+	case due(leaf.NotBefore, leaf.NotAfter, now) && c.mayAsk(clientOf(hello), name) == nil:
+		c.prepare(name)
+	}
 }
 
 // load takes the certificate that is stored for a name, or for its wildcard, into memory.

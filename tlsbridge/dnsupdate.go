@@ -27,11 +27,7 @@ const (
 	recordTTL  = time.Minute
 )
 
-// solver returns certmagic's solver; nil without a server, and then as an interface that is nil.
 func (d *DNSUpdate) solver(logger *zap.Logger) acmez.Solver {
-	if d == nil {
-		return nil
-	}
 	return &certmagic.DNS01Solver{DNSManager: certmagic.DNSManager{DNSProvider: d, TTL: recordTTL, Resolvers: []string{d.Server}, Logger: logger}}
 }
 

@@ -237,9 +237,40 @@ func (k *keptQueue) Pending(_ context.Context, batch int64) (names []string, _ e
 	return names, nil
 }
 
+func (k *keptQueue) Queued(_ context.Context, name string) (bool, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	q, there := k.names[name]
+	return there && !q.finished, nil
+}
+
+func (k *keptQueue) Remove(_ context.Context, names []string) (missing []string, _ error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, name := range names {
+		if q, there := k.names[name]; !there || q.finished {
+			missing = append(missing, name)
+			continue
+		}
+		delete(k.names, name)
+	}
+	return missing, nil
+}
+
+func (k *keptQueue) RemoveAll(context.Context) (int, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	before := len(k.names)
+	maps.DeleteFunc(k.names, func(_ string, q queued) bool { return !q.finished })
+	return before - len(k.names), nil
+}
+
 func (k *keptQueue) Finish(_ context.Context, name, failure string) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if _, there := k.names[name]; !there {
+		return nil
+	}
 	k.names[name] = queued{k.names[name].batch, true, failure}
 	return nil
 }

@@ -143,8 +143,8 @@ func isRoot(c *x509.Certificate) bool {
 // place stores a pair under one name, unless what is there is better.
 func (c *Certificates) place(ctx context.Context, p *checkedPair, name string, dryRun bool) Placed {
 	placed := Placed{Name: name, NotAfter: p.leaf.NotAfter, Reason: p.note}
-	if c.options.Issuer == IssuerACME && strings.HasPrefix(name, "*.") && !c.renews(name) {
-		placed.Reason = "a wildcard certificate cannot be renewed here: before it ends, each host that is asked for gets one of its own"
+	if c.options.Issuer == IssuerACME && strings.HasPrefix(name, "*.") && !c.allowed(name) {
+		placed.Reason = c.wildcardNote(name)
 	}
 	if reason := c.better(p.leaf, name); reason != "" {
 		placed.Reason = reason

@@ -37,8 +37,8 @@ func (g *gate) issue(ctx context.Context, csr *x509.CertificateRequest, issue fu
 // beginOrder says why nothing may be ordered for a name now. Else the order is paid for; what replaces a stored certificate
 // costs nothing.
 func (c *Certificates) beginOrder(ctx context.Context, name string, spare bool) error {
-	if !c.options.Allowed(name) {
-		return errNotAllowed
+	if !c.allowed(name) {
+		return c.whyNotAllowed(name)
 	}
 	if wrong := c.profile.Load(); wrong != nil {
 		return wrong
@@ -49,7 +49,7 @@ func (c *Certificates) beginOrder(ctx context.Context, name string, spare bool) 
 	if c.kept.has(name) || c.filed(name) {
 		return c.enterRenewal(ctx, name)
 	}
-	if err := c.options.Preflight.check(ctx, name); err != nil {
+	if err := c.looksReady(ctx, name); err != nil {
 		c.notOrdered(ctx, name, &preflightError{err})
 		return err
 	}
@@ -65,6 +65,14 @@ func (c *Certificates) beginOrder(ctx context.Context, name string, spare bool) 
 		c.event("budget", name, err)
 	}
 	return err
+}
+
+// looksReady is the preflight. A name that is proved by the DNS need not lead here.
+func (c *Certificates) looksReady(ctx context.Context, name string) error {
+	if c.options.DNS != nil {
+		return nil
+	}
+	return c.options.Preflight.check(ctx, name)
 }
 
 // notOrdered notes why a name has no certificate.
@@ -88,12 +96,15 @@ func (c *Certificates) notOrdered(ctx context.Context, name string, cause error)
 		return
 	}
 	c.outage.answered()
+	c.refused(name)
 	c.back.failed(ctx, name, cause)
 }
 
 // succeeded notes that a name has its certificate.
 func (c *Certificates) succeeded(ctx context.Context, name string) {
 	c.event("issued", name, nil)
+	last, _ := c.back.last(name)
+	c.kinds.succeed(name, last.Failures)
 	if err := c.back.forget(ctx, name); err != nil {
 		c.options.Log.Warn("a failed attempt from before is still kept", slog.String("name", name), slog.Any("error", err))
 	}
@@ -109,17 +120,25 @@ func nameOf(csr *x509.CertificateRequest) string {
 // acmeIssuer is ACME behind the gate. Embedding keeps what certmagic finds on the issuer beside Issue: revocation,
 // checks, renewal information.
 type acmeIssuer struct {
-	*certmagic.ACMEIssuer
-	gate *gate
+	*certmagic.ACMEIssuer                         // the first of kinds
+	kinds                 []*certmagic.ACMEIssuer // one for each kind of challenge
+	gate                  *gate
 }
 
 func (i acmeIssuer) Issue(ctx context.Context, csr *x509.CertificateRequest) (*certmagic.IssuedCertificate, error) {
-	return i.gate.issue(ctx, csr, func(ctx context.Context) (*certmagic.IssuedCertificate, error) { return i.ACMEIssuer.Issue(ctx, csr) })
+	kind := i.kinds[i.gate.certificates.kindFor(nameOf(csr))]
+	return i.gate.issue(ctx, csr, func(ctx context.Context) (*certmagic.IssuedCertificate, error) { return kind.Issue(ctx, csr) })
 }
 
-// PreCheck ends at once, and holds the name back, where certmagic would try again for a month.
+// PreCheck ends at once, and holds the name back, where certmagic would try again for a month. Each kind is told the account's
+// address so.
 func (i acmeIssuer) PreCheck(ctx context.Context, names []string, interactive bool) error {
-	err := i.ACMEIssuer.PreCheck(ctx, names, interactive)
+	var err error
+	for _, kind := range i.kinds {
+		if err = kind.PreCheck(ctx, names, interactive); err != nil {
+			break
+		}
+	}
 	if err == nil {
 		return nil
 	}

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// orders counts orders as they go over the wire: where the first kind of challenge fails, an attempt makes a second one, and
-// the CA counts both.
+// orders counts orders as they go over the wire: an attempt is one order, but a second one where the CA has lost our account or
+// refuses what an order replaces, and the CA counts both.
 type orders struct {
 	directory string
 	client    *http.Client

@@ -15,6 +15,12 @@ type Queue interface {
 	Add(ctx context.Context, batch int64, names []string) error
 	// Pending lists the names that are still to be done, the oldest first.
 	Pending(ctx context.Context, batch int64) ([]string, error)
+	// Queued reports whether a name is still to be done.
+	Queued(ctx context.Context, name string) (bool, error)
+	// Remove takes names out that are still to be done, and returns which of them were not there.
+	Remove(ctx context.Context, names []string) (missing []string, err error)
+	// RemoveAll takes out all that are still to be done, and counts them.
+	RemoveAll(ctx context.Context) (int, error)
 	// Finish notes that a name is done, or why it never will be.
 	Finish(ctx context.Context, name, failure string) error
 	// Finished counts the names that are done, and those that never will be.
@@ -28,6 +34,7 @@ type PrefetchStatus struct {
 	Failed  int       // never to be done: no rule names them any more
 	Waiting []Attempt // of the queued ones, those that failed and are tried again later; the first hundred
 	Late    int       // how many wait so
+	Next    []string  // of the queued ones, those that go next; the first hundred
 	Until   time.Time // when the budget has room again, if it has none
 	Reason  string    // why it has none, or why the CA is not asked
 }
@@ -63,6 +70,22 @@ func (c *Certificates) Prefetch(ctx context.Context, batch int64, names []string
 	return batch, nil
 }
 
+// CancelPrefetch takes names out of the queue, and returns those that were not in it. What is being ordered goes on.
+func (c *Certificates) CancelPrefetch(ctx context.Context, names []string) (missing []string, err error) {
+	if c.options.Queue == nil {
+		return nil, errNoQueue
+	}
+	return c.options.Queue.Remove(ctx, names)
+}
+
+// CancelAllPrefetch takes all names out of the queue, and returns how many.
+func (c *Certificates) CancelAllPrefetch(ctx context.Context) (int, error) {
+	if c.options.Queue == nil {
+		return 0, errNoQueue
+	}
+	return c.options.Queue.RemoveAll(ctx)
+}
+
 // lookAtQueue has the queue looked at now.
 func (c *Certificates) lookAtQueue() {
 	select {
@@ -87,6 +110,9 @@ func (c *Certificates) Prefetched(ctx context.Context, batch int64) (status Pref
 	for _, name := range pending {
 		last, waits := c.back.holds(name)
 		if !waits {
+			if len(status.Next) < maxWaiting {
+				status.Next = append(status.Next, name)
+			}
 			continue
 		}
 		if status.Late++; len(status.Waiting) < maxWaiting {
@@ -179,10 +205,11 @@ func (c *Certificates) pausedBy() BudgetHold {
 // prefetchOne gets one name's certificate, if it may be had now. If not, the name stays in the queue.
 func (c *Certificates) prefetchOne(ctx context.Context, name string) {
 	switch {
+	case c.cancelled(ctx, name):
 	case c.Ready(name):
 		c.finish(ctx, name, "")
-	case !c.options.Allowed(name):
-		c.finish(ctx, name, errNotAllowed.Error())
+	case !c.allowed(name):
+		c.finish(ctx, name, c.whyNotAllowed(name).Error())
 	case c.mayOrder(name) == nil:
 		err := c.obtainSpare(ctx, name)
 		var full *budgetError
@@ -193,6 +220,12 @@ func (c *Certificates) prefetchOne(ctx context.Context, name string) {
 			c.finish(ctx, name, "")
 		}
 	}
+}
+
+// cancelled reports whether somebody took a name out of the queue after it was read. If that cannot be told, nobody did.
+func (c *Certificates) cancelled(ctx context.Context, name string) bool {
+	queued, err := c.options.Queue.Queued(ctx, name)
+	return err == nil && !queued
 }
 
 func (c *Certificates) finish(ctx context.Context, name, failure string) {

@@ -2,6 +2,7 @@ package tlsbridge
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -101,6 +102,53 @@ func TestANameThatNoRuleNamesAnyMoreLeavesTheQueue(t *testing.T) {
 		}
 		if len(r.ca.ordered(time.Time{})) != 1 {
 			t.Errorf("orders %v", r.ca.ordered(time.Time{}))
+		}
+	})
+}
+
+func TestNamesThatAreTakenOutOfTheQueueAreNotOrdered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, func(o *CertificateOptions) { o.Limits = Limits{Orders: 5, OrdersWindow: time.Hour} })
+		defer func() { r.stop() }()
+		names := shops(10)
+		_, err := r.certificates.Prefetch(t.Context(), 0, names)
+		must(t, err)
+		time.Sleep(time.Minute)
+		status, err := r.certificates.Prefetched(t.Context(), 0)
+		if err != nil || status.Done != 4 || len(status.Next) != 6 {
+			t.Fatalf("%+v, %v", status, err)
+		}
+		missing, err := r.certificates.CancelPrefetch(t.Context(), []string{status.Next[0], "stranger.test", status.Next[1]})
+		if err != nil || !slices.Equal(missing, []string{"stranger.test"}) {
+			t.Errorf("missing %v, %v", missing, err)
+		}
+		time.Sleep(2 * time.Hour)
+		status, err = r.certificates.Prefetched(t.Context(), 0)
+		if err != nil || status.Done != 8 || status.Queued != 0 || len(r.ca.ordered(time.Time{})) != 8 {
+			t.Errorf("%+v, %v, %d orders", status, err, len(r.ca.ordered(time.Time{})))
+		}
+	})
+}
+
+func TestWhatIsTakenOutWhileTheQueueIsWorkedOffIsNotOrdered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		defer func() { r.stop() }()
+		r.ca.failWith(func(string) error {
+			time.Sleep(time.Minute)
+			return nil
+		})
+		_, err := r.certificates.Prefetch(t.Context(), 0, shops(20))
+		must(t, err)
+		time.Sleep(10 * time.Second) // the first ones are under way
+		cancelled, err := r.certificates.CancelAllPrefetch(t.Context())
+		if err != nil || cancelled != 20 {
+			t.Errorf("%d taken out, %v", cancelled, err)
+		}
+		time.Sleep(time.Hour)
+		status, err := r.certificates.Prefetched(t.Context(), 0)
+		if orders := len(r.ca.ordered(time.Time{})); err != nil || orders > prefetchAtOnce || status.Queued+status.Done+status.Failed != 0 {
+			t.Errorf("%d orders, %+v, %v", orders, status, err)
 		}
 	})
 }

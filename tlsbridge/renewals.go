@@ -130,7 +130,7 @@ func (c *Certificates) mayRenew(ctx context.Context, name string, renewal bool) 
 		c.late.remove(name)
 		return errNotStored
 	}
-	if !c.renews(name) {
+	if !c.allowed(name) {
 		c.late.remove(name)
 		return errNotAllowed
 	}
@@ -142,11 +142,6 @@ func (c *Certificates) mayRenew(ctx context.Context, name string, renewal bool) 
 		return errors.New("waiting after a failure: " + last.Error)
 	}
 	return c.enterRenewal(ctx, name)
-}
-
-// renews reports whether a name's certificate may be renewed: a wildcard's only where names are proved by the DNS.
-func (c *Certificates) renews(name string) bool {
-	return c.options.Allowed(name) && (c.options.DNS != nil || !strings.HasPrefix(name, "*."))
 }
 
 // enterRenewal is what stands before an order that renews: budgets are for new names alone. An imported certificate of several
@@ -209,6 +204,7 @@ func (c *Certificates) notRenewed(ctx context.Context, name string, cause error)
 		c.late.add(name, time.Now())
 		return
 	}
+	c.refused(name)
 	c.late.add(name, c.back.failed(ctx, name, cause).Next)
 }
 
@@ -264,6 +260,21 @@ func (c *Certificates) renewOne(ctx context.Context, name string) {
 	}
 }
 
+// renewSoon renews in the background, unless the name must wait or is being renewed.
+func (c *Certificates) renewSoon(name string) {
+	if c.mayTry(name) != nil {
+		return
+	}
+	ctx, begun := c.begin(name)
+	if !begun {
+		return
+	}
+	go func() {
+		defer c.done(name)
+		c.renewOne(ctx, name)
+	}()
+}
+
 // renew tries a renewal once, and serves the new certificate at once. certmagic looks again whether it is due while nobody else
 // renews it, and paces orders: ten in ten seconds.
 func (c *Certificates) renew(ctx context.Context, name string) error {
@@ -286,10 +297,11 @@ func (c *Certificates) renew(ctx context.Context, name string) error {
 
 // renewer returns the configuration that renews a name's certificate.
 func (c *Certificates) renewer(name string) *certmagic.Config {
-	config := c.background
+	with := c.renewers[c.kindFor(name)]
+	config := with.long
 	leaf, err := readLeaf(filepath.Join(c.options.Dir, certmagic.StorageKeys.SiteCert(c.issuerKeys[0], name)))
 	if err == nil && leaf.NotAfter.Sub(leaf.NotBefore) < shortLife {
-		config = c.short
+		config = with.short
 	}
 	if !c.late.isPlain(name) {
 		return config

@@ -19,6 +19,7 @@ var (
 	ErrNoCertificate = errors.New("no certificate is stored for it")
 	ErrFile          = errors.New("its certificate is in files of your own")
 	ErrNotAllowed    = errNotAllowed
+	ErrNoDNS         = errors.New("a CA wants a wildcard name proved by DNS-01, which is not set up")
 	ErrOff           = errors.New("issuing is switched off: acme.issuer is off")
 	ErrUnderWay      = errors.New("it is being obtained already, or too many others are")
 	ErrLater         = errors.New("nothing is ordered for now") // is what errors are that name a time
@@ -105,8 +106,8 @@ func (c *Certificates) Obtain(ctx context.Context, name string) error {
 	switch {
 	case c.options.Issuer == IssuerOff:
 		return ErrOff
-	case !c.options.Allowed(name):
-		return ErrNotAllowed
+	case !c.allowed(name):
+		return c.whyNotAllowed(name)
 	}
 	running, begun := c.begin(name)
 	if !begun {

@@ -39,11 +39,11 @@ func (c *Certificates) tend(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case stored.Source == SourceFile || stored.NotAfter.IsZero():
-		case strings.HasPrefix(stored.Name, "*.") && !c.renews(stored.Name):
-			if now.After(stored.NotAfter) {
+		case strings.HasPrefix(stored.Name, "*.") && !c.allowed(stored.Name):
+			if now.After(stored.NotAfter) && c.options.Issuer != IssuerOff {
 				c.end(ctx, &stored)
 			}
-		case c.tendsItself(&stored) || !due(stored.NotBefore, stored.NotAfter, now) || !c.renews(stored.Name):
+		case c.tendsItself(&stored) || !due(stored.NotBefore, stored.NotAfter, now) || !c.allowed(stored.Name):
 		default:
 			c.late.found(stored.Name)
 		}
@@ -81,10 +81,14 @@ func (c *Certificates) end(ctx context.Context, stored *Stored) {
 
 // configFor returns the configuration by which a certificate is renewed: those with a short life begin early.
 func (c *Certificates) configFor(certificate certmagic.Certificate) (*certmagic.Config, error) {
-	if certificate.Leaf != nil && certificate.Lifetime() < shortLife {
-		return c.short, nil
+	if certificate.Leaf == nil || len(certificate.Names) == 0 {
+		return c.background, nil
 	}
-	return c.background, nil
+	with := c.renewers[c.kindFor(certificate.Names[0])]
+	if certificate.Lifetime() < shortLife {
+		return with.short, nil
+	}
+	return with.long, nil
 }
 
 // obtained is certmagic's OnEvent for handshakes: it takes what was stored into memory, so that a wildcard certificate there does not hide it.

@@ -122,7 +122,7 @@ func (p prefetcher) Prefetched(ctx context.Context, batch int64) (admin.Prefetch
 	status, err := p.certificates.Prefetched(ctx, batch)
 	return admin.Prefetch{
 		Batch: batch, Done: status.Done, Queued: status.Queued, Failed: status.Failed,
-		WaitingTotal: status.Late, Waiting: backedOff(status.Waiting), Until: status.Until, Reason: status.Reason,
+		WaitingTotal: status.Late, Waiting: backedOff(status.Waiting), Next: status.Next, Until: status.Until, Reason: status.Reason,
 	}, err
 }
 

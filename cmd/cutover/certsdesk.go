@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"cutover/proxy/admin"
+	"cutover/rules"
 	"cutover/rules/store/observed"
 	"cutover/tlsbridge"
 )
@@ -119,6 +121,10 @@ func retryError(name string, err error) error {
 	switch {
 	case errors.Is(err, tlsbridge.ErrUnderWay):
 		answer.Status, answer.Hint = http.StatusConflict, "try again in a minute; 'cutover status' shows how many are being issued"
+	case errors.Is(err, tlsbridge.ErrNoDNS):
+		answer.Status, answer.Hint = http.StatusConflict, "name a DNS server or a command below [acme.dns] in cutover.toml, then: systemctl restart cutover"
+	case errors.Is(err, tlsbridge.ErrNotAllowed) && strings.HasPrefix(name, "*."):
+		answer.Status, answer.Hint = http.StatusConflict, "it needs a row of its own: cutover hosts set '"+name+"'"
 	case errors.Is(err, tlsbridge.ErrNotAllowed):
 		answer.Status, answer.Hint = http.StatusConflict, "name it in the rules first: cutover rules set "+name+" --percent 0"
 	case errors.Is(err, tlsbridge.ErrOff):
@@ -226,8 +232,8 @@ func (s *certificateSummary) soonest(now time.Time) map[string]float64 {
 
 // offlineCertificates is the desk of a command that works without a daemon: it opens the certificates when they are asked for.
 type offlineCertificates struct {
-	config  Config
-	allowed func(name string) bool
+	config Config
+	view   func() *rules.View
 
 	desk     *certificateDesk
 	observed *observed.DB
@@ -242,16 +248,18 @@ func (o *offlineCertificates) open(ctx context.Context) (*certificateDesk, error
 		return nil, err
 	}
 	o.observed = db
-	options, err := certificateOptions(o.config)
+	options, err := certificateOptions(o.config, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, err
 	}
-	options.Allowed, options.Attempts = o.allowed, attempts{db}
+	options.Allowed = func(name string) bool { return o.view().Allows(name) }
+	options.AllowedWildcard = func(name string) bool { return o.view().AllowsWildcard(name) }
+	options.Attempts = attempts{db}
 	certificates, err := tlsbridge.NewCertificates(options)
 	if err != nil {
 		return nil, err
 	}
-	o.desk = &certificateDesk{certificates: certificates, allowed: o.allowed}
+	o.desk = &certificateDesk{certificates: certificates, allowed: options.Allowed}
 	return o.desk, nil
 }
 

@@ -22,7 +22,7 @@ const (
 )
 
 // prefetchFlags say which hosts, and whether to wait.
-type prefetchFlags struct{ all, wait bool }
+type prefetchFlags struct{ all, wait, cancel bool }
 
 func newCertsPrefetchCommand(env *environment) *cobra.Command {
 	var f prefetchFlags
@@ -34,25 +34,40 @@ func newCertsPrefetchCommand(env *environment) *cobra.Command {
 The hosts go into a queue, which the daemon works off by itself, also after a restart. The CA must reach this machine under
 each host's name by then. A host that fails stays in the queue and is tried again: 'cutover status' says when and why.
 
-With - the hosts come from the standard input, one a line. Without hosts it says how far the queue is.`,
+A wildcard such as '*.example.com' needs a host row of its own and DNS-01, [acme.dns] in cutover.toml. --all leaves it out.
+
+With - the hosts come from the standard input, one a line. Without hosts it says how far the queue is, and shows its first hosts.
+With --cancel the hosts are taken out of the queue; an order that is under way goes on.`,
 		Example: "  cutover certs prefetch shop.example.com www.example.com\n  cutover certs prefetch --all --wait\n" +
-			"  cutover certs prefetch - <hosts.txt\n  cutover certs prefetch                                how far is it?",
+			"  cutover certs prefetch '*.example.com'\n  cutover certs prefetch - <hosts.txt\n  cutover certs prefetch                                how far is it?\n" +
+			"  cutover certs prefetch --cancel --all",
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			hosts, err := prefetchHosts(env.stdin, args, f.all)
+			hosts, err := prefetchHosts(env.stdin, args, f)
 			if err != nil {
 				return err
 			}
-			return withSession(cmd, env, func(s *session) error { return prefetch(cmd.Context(), env, s, hosts, f) })
+			return withSession(cmd, env, func(s *session) error {
+				if f.cancel {
+					return cancelPrefetch(cmd.Context(), env, s, hosts, f.all)
+				}
+				return prefetch(cmd.Context(), env, s, hosts, f)
+			})
 		},
 	}
 	cmd.Flags().BoolVar(&f.all, "all", false, "every host that a rule, a redirect or a host row names exactly")
+	cmd.Flags().BoolVar(&f.cancel, "cancel", false, "take the hosts out of the queue; with --all, all that are in it")
 	cmd.Flags().BoolVar(&f.wait, "wait", false, "return when each host has its certificate, or has failed")
 	return cmd
 }
 
-func prefetchHosts(stdin io.Reader, args []string, all bool) ([]string, error) {
-	if all && len(args) > 0 {
+func prefetchHosts(stdin io.Reader, args []string, f prefetchFlags) ([]string, error) {
+	if f.cancel {
+		if err := checkCancel(args, f); err != nil {
+			return nil, err
+		}
+	}
+	if f.all && len(args) > 0 {
 		return nil, withHint(&usageError{errors.New("say either hosts or --all")}, "--all is every host that may have a certificate")
 	}
 	if slices.Equal(args, []string{"-"}) {
@@ -127,7 +142,10 @@ func queue(ctx context.Context, s *session, hosts []string, all bool) (sum admin
 		if err != nil {
 			return sum, err
 		}
-		sum = admin.PrefetchAnswer{Batch: answer.Batch, Queued: sum.Queued + answer.Queued, Refused: append(sum.Refused, answer.Refused...)}
+		sum = admin.PrefetchAnswer{
+			Batch: answer.Batch, Queued: sum.Queued + answer.Queued,
+			Refused: append(sum.Refused, answer.Refused...), Unprovable: append(sum.Unprovable, answer.Unprovable...),
+		}
 	}
 	return sum, nil
 }
@@ -139,15 +157,29 @@ func sayQueued(env *environment, answer admin.PrefetchAnswer) error {
 	if err := say(env.stdout, "%s queued", count(answer.Queued, "host")); err != nil {
 		return err
 	}
-	for _, host := range answer.Refused[:min(len(answer.Refused), maxRefused)] {
-		if err := say(env.stdout, "not queued: %s: no rule, redirect or host row names it exactly", oneLine(host)); err != nil {
+	lines := make([]string, 0, len(answer.Unprovable)+len(answer.Refused))
+	for _, host := range answer.Unprovable {
+		lines = append(lines, host+": a CA wants a wildcard name proved by DNS-01, which is not set up")
+	}
+	for _, host := range answer.Refused {
+		lines = append(lines, host+": "+whyRefused(host))
+	}
+	for _, line := range lines[:min(len(lines), maxRefused)] {
+		if err := say(env.stdout, "not queued: %s", oneLine(line)); err != nil {
 			return err
 		}
 	}
-	if more := len(answer.Refused) - maxRefused; more > 0 {
+	if more := len(lines) - maxRefused; more > 0 {
 		return say(env.stdout, "not queued: and %d more", more)
 	}
 	return nil
+}
+
+func whyRefused(host string) string {
+	if strings.HasPrefix(host, "*.") {
+		return "no host row of that very name has the certificate auto or any"
+	}
+	return "no rule, redirect or host row names it exactly"
 }
 
 // awaitPrefetch returns when every host of a batch is done or has failed, and says meanwhile how far it is.
@@ -193,11 +225,12 @@ func printPrefetch(env *environment, answer admin.PrefetchAnswer, status admin.P
 	if env.output == "json" {
 		return printJSON(env, struct {
 			admin.Prefetch
-			Refused []string `json:"refused"`
-		}{status, answer.Refused})
+			Refused    []string `json:"refused"`
+			Unprovable []string `json:"unprovable,omitempty"`
+		}{status, answer.Refused, answer.Unprovable})
 	}
 	if status.Done+status.Queued+status.Failed == 0 {
-		if answer.Batch != 0 || len(answer.Refused) > 0 {
+		if answer.Batch != 0 || len(answer.Refused)+len(answer.Unprovable) > 0 {
 			return nil
 		}
 		return say(env.stdout, "The queue is empty.\nNext: cutover certs prefetch --all")
@@ -210,17 +243,30 @@ func printPrefetch(env *environment, answer admin.PrefetchAnswer, status admin.P
 			return err
 		}
 	}
+	if answer.Batch == 0 && len(answer.Refused)+len(answer.Unprovable) == 0 { // it was asked how far the queue is
+		return printQueue(env, status)
+	}
 	return nil
 }
 
 // prefetchFailure is the error of a prefetch that did not do all that was asked for.
 func prefetchFailure(answer admin.PrefetchAnswer, status admin.Prefetch, waited bool) error {
-	if len(answer.Refused) > 0 {
-		return withHint(fmt.Errorf("%s not queued", count(len(answer.Refused), "host")), "cutover rules set HOST, then again")
+	if n := len(answer.Refused) + len(answer.Unprovable); n > 0 {
+		return withHint(fmt.Errorf("%s not queued", count(n, "host")), refusedHint(answer))
 	}
 	if waited && status.WaitingTotal+status.Failed > 0 {
 		return withHint(fmt.Errorf("%s still without a certificate", count(status.WaitingTotal+status.Failed, "host")),
 			"does DNS lead each to this machine? They are tried again by themselves")
 	}
 	return nil
+}
+
+func refusedHint(answer admin.PrefetchAnswer) string {
+	switch {
+	case len(answer.Unprovable) > 0:
+		return "name a DNS server or a command below [acme.dns] in cutover.toml, then: systemctl restart cutover"
+	case strings.HasPrefix(answer.Refused[0], "*."):
+		return "cutover hosts set '" + oneLine(answer.Refused[0]) + "', then again"
+	}
+	return "cutover rules set HOST, then again"
 }

@@ -129,7 +129,7 @@ func openRules(ctx context.Context, config Config) (*session, error) {
 	if err != nil {
 		return nil, errors.Join(err, opened.Close())
 	}
-	certificates := &offlineCertificates{config: config, allowed: func(name string) bool { return opened.Load().Allows(name) }}
+	certificates := &offlineCertificates{config: config, view: opened.Load}
 	server := &admin.Server{Store: opened, Decide: handler.Decide, Guarding: handler.Guarding, Certificates: certificates, Version: version}
 	stop := runRules(ctx, opened)
 	return &session{Client: directClient(server, author), close: func() error { return errors.Join(certificates.close(), stop()) }}, nil

@@ -60,8 +60,11 @@ type ACMEConfig struct {
 	DNS        DNSConfig
 }
 
-// DNSConfig says where names are proved by the DNS; without a server they are not.
+// DNSConfig says how names are proved by the DNS; without a server or a command they are not.
 type DNSConfig struct {
+	Command   string // an absolute path
+	Timeout   time.Duration
+	Resolvers []string // host:port
 	Server    string
 	Key       string
 	Algorithm string

@@ -75,7 +75,10 @@ func settings() []setting {
 		{key: "acme.in_flight", initial: "20", doc: "new certificates that are being issued at once at most", set: setCount(1000, func(c *Config) *int { return &c.ACME.InFlight })},
 		{key: "acme.preflight", initial: "off", doc: "look before an order whether the host leads to this machine: on or off", set: text(func(c *Config) *string { return &c.ACME.Preflight }, oneOf("on", "off"))},
 		{key: "acme.addresses", initial: "", doc: "addresses that preflight takes for this machine's, separated by commas; empty for those it has", set: setAddresses},
-		{key: "acme.dns.server", initial: "", doc: "HOST:PORT of a DNS server that takes signed updates (RFC 2136): names are proved to the CA there (DNS-01), and in no other way", set: text(func(c *Config) *string { return &c.ACME.DNS.Server }, hostAndPort)},
+		{key: "acme.dns.command", initial: "", doc: "program that is run as COMMAND present|cleanup FQDN VALUE and writes that TXT record to the DNS, or removes it: names are proved to the CA so (DNS-01), and in no other way", set: text(func(c *Config) *string { return &c.ACME.DNS.Command }, absoluteOrEmpty)},
+		{key: "acme.dns.timeout", initial: "1m", doc: "how long that program may take", set: setDuration(func(c *Config) *time.Duration { return &c.ACME.DNS.Timeout })},
+		{key: "acme.dns.resolvers", initial: "", doc: "HOST:PORT of DNS servers that are asked whether the record is there, separated by commas; empty for the servers of the zone", set: setResolvers},
+		{key: "acme.dns.server", initial: "", doc: "instead of a command, HOST:PORT of a DNS server that takes signed updates (RFC 2136)", set: text(func(c *Config) *string { return &c.ACME.DNS.Server }, hostAndPort)},
 		{key: "acme.dns.key", initial: "", doc: "name of the key that signs the updates (TSIG)", set: text(func(c *Config) *string { return &c.ACME.DNS.Key }, nil)},
 		{key: "acme.dns.algorithm", initial: "hmac-sha256", doc: "of that key: hmac-sha256 or hmac-sha512", set: text(func(c *Config) *string { return &c.ACME.DNS.Algorithm }, oneOf("hmac-sha256", "hmac-sha512"))},
 		{key: "acme.dns.secret", initial: "", doc: "file of that key's secret, in base64", set: text(func(c *Config) *string { return &c.ACME.DNS.Secret }, absoluteOrEmpty)},
@@ -116,6 +119,17 @@ func absoluteOrEmpty(value string) error {
 		return nil
 	}
 	return absolute(value)
+}
+
+func setResolvers(c *Config, value string) error {
+	c.ACME.DNS.Resolvers = nil
+	for _, part := range strings.FieldsFunc(value, func(r rune) bool { return r == ',' || r == ' ' }) {
+		if err := hostAndPort(part); err != nil {
+			return err
+		}
+		c.ACME.DNS.Resolvers = append(c.ACME.DNS.Resolvers, part)
+	}
+	return nil
 }
 
 func httpsURL(value string) error {

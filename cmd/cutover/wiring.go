@@ -5,9 +5,11 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"cutover/proxy"
 	"cutover/proxy/frontend"
@@ -20,13 +22,15 @@ import (
 
 // openCertificates makes the certificates' keeper, told of the ports that we answer on so that it opens none.
 func (d *daemon) openCertificates(context.Context) error {
-	options, err := certificateOptions(d.config)
+	options, err := certificateOptions(d.config, d.log)
 	if err != nil {
 		return err
 	}
+	checkHook(options.DNS, d.log)
 	options.Allowed = func(name string) bool { return d.store.Load().Allows(name) }
 	options.Exempt = d.speaksForMany
-	options.Any = func(name string) bool { return !d.store.Load().Names(name) }
+	options.AllowedWildcard = func(name string) bool { return d.store.Load().AllowsWildcard(name) }
+	options.Any = func(name string) bool { return !strings.HasPrefix(name, "*.") && !d.store.Load().Names(name) }
 	options.Files = func(name string) (string, bool) { return certificateFile(d.store.Load(), name) }
 	options.Attempts, options.Budget, options.Queue = attempts{d.observed}, budgets{d.observed}, d.observed
 	options.Log, options.OnEvent = d.log, d.countCertificateEvent
@@ -40,13 +44,13 @@ func (d *daemon) openCertificates(context.Context) error {
 }
 
 // certificateOptions returns what the configuration says of certificates.
-func certificateOptions(c Config) (options tlsbridge.CertificateOptions, err error) {
+func certificateOptions(c Config, log *slog.Logger) (options tlsbridge.CertificateOptions, err error) {
 	options = tlsbridge.CertificateOptions{
 		Dir: filepath.Join(c.StateDir, "certs"), FilesDir: c.CertificateDir,
 		Directory: c.ACME.Directory, Email: c.ACME.Email, Issuer: c.ACME.Issuer, Profile: c.ACME.Profile,
 		Limits: c.ACME.Limits, MaxInFlight: c.ACME.InFlight, Preflight: preflight(c.ACME),
 	}
-	if options.DNS, err = dnsUpdate(c.ACME.DNS); err != nil {
+	if options.DNS, err = dnsProver(c.ACME.DNS, log); err != nil {
 		return options, err
 	}
 	if options.Root, err = rootsFrom(c.ACME.Root); err != nil {

@@ -16,6 +16,12 @@ type Prefetcher interface {
 	Prefetch(ctx context.Context, batch int64, names []string) (int64, error)
 	// Prefetched says how far a batch is; 0 stands for all of them.
 	Prefetched(ctx context.Context, batch int64) (Prefetch, error)
+	// CancelPrefetch takes names out of the queue, and returns those that were not in it. What is being ordered goes on.
+	CancelPrefetch(ctx context.Context, names []string) (missing []string, err error)
+	// CancelAllPrefetch takes all out, and returns how many.
+	CancelAllPrefetch(ctx context.Context) (int, error)
+	// ProvesWildcards reports whether wildcard certificates can be ordered at all.
+	ProvesWildcards() bool
 }
 
 // PrefetchRequest is the body of POST /v1/certificates/prefetch.
@@ -29,8 +35,11 @@ type PrefetchRequest struct {
 type PrefetchAnswer struct {
 	Batch  int64 `json:"batch"`
 	Queued int   `json:"queued"`
-	// Refused are hosts that may have no certificate: no rule, redirect or host row names them exactly.
+	// Refused are hosts that may have no certificate: no rule, redirect or host row names them exactly; and names *.parent
+	// that have no row of hosts of their own.
 	Refused []string `json:"refused"`
+	// Unprovable are names *.parent that the rules allow: a CA wants them proved by DNS-01, which is not set up.
+	Unprovable []string `json:"unprovable,omitempty"`
 }
 
 // Prefetch is the answer to GET /v1/certificates/prefetch: how far a batch is.
@@ -41,6 +50,7 @@ type Prefetch struct {
 	Failed       int               `json:"failed"` // never to be done: no rule names them any more
 	WaitingTotal int               `json:"waiting_total"`
 	Waiting      []BackedOffStatus `json:"waiting"` // of the queued ones, those that failed and are tried again: the first hundred
+	Next         []string          `json:"next"`    // of the queued ones, those that go next: the first hundred
 	Until        time.Time         `json:"until,omitzero"`
 	Reason       string            `json:"reason,omitempty"` // why nothing is ordered until then
 }
@@ -57,11 +67,12 @@ func (s *Server) prefetch(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	view := s.Store.Load()
-	hosts, refused := allowedHosts(view, request.Hosts)
+	answer := PrefetchAnswer{Batch: request.Batch, Refused: []string{}}
+	hosts := answer.sort(view, request.Hosts, s.Prefetcher.ProvesWildcards())
 	if request.All {
 		hosts = slices.Sorted(view.Hosts())
 	}
-	answer := PrefetchAnswer{Batch: request.Batch, Queued: len(hosts), Refused: refused}
+	answer.Queued = len(hosts)
 	if len(hosts) > 0 {
 		if answer.Batch, err = s.Prefetcher.Prefetch(r.Context(), request.Batch, hosts); err != nil {
 			return err
@@ -81,17 +92,64 @@ func readPrefetch(w http.ResponseWriter, r *http.Request) (request PrefetchReque
 	return request, nil
 }
 
-func allowedHosts(view *rules.View, asked []string) (hosts, refused []string) {
-	refused = []string{}
+// sort returns the hosts that may have a certificate, and notes which may not.
+func (a *PrefetchAnswer) sort(view *rules.View, asked []string, provesWildcards bool) (hosts []string) {
 	for _, text := range asked {
 		host, err := NormalizePattern(text)
-		if err != nil || !view.Allows(host) {
-			refused = append(refused, text)
-			continue
+		wildcard := err == nil && view.AllowsWildcard(host)
+		switch {
+		case wildcard && !provesWildcards:
+			a.Unprovable = append(a.Unprovable, text)
+		case err == nil && (wildcard || view.Allows(host)):
+			hosts = append(hosts, host)
+		default:
+			a.Refused = append(a.Refused, text)
 		}
-		hosts = append(hosts, host)
 	}
-	return hosts, refused
+	return hosts
+}
+
+// PrefetchCancelled is the answer to POST /v1/certificates/prefetch/cancel.
+type PrefetchCancelled struct {
+	Cancelled int      `json:"cancelled"` // how many were taken out of the queue
+	Missing   []string `json:"missing"`   // that were not in it
+}
+
+// cancelPrefetch answers POST /v1/certificates/prefetch/cancel, whose body is a PrefetchRequest without a batch.
+func (s *Server) cancelPrefetch(w http.ResponseWriter, r *http.Request) error {
+	if s.Prefetcher == nil {
+		return errNoPrefetcher
+	}
+	request, err := readPrefetch(w, r)
+	if err != nil {
+		return err
+	}
+	answer := PrefetchCancelled{Missing: []string{}}
+	if request.All {
+		answer.Cancelled, err = s.Prefetcher.CancelAllPrefetch(r.Context())
+	} else {
+		err = s.cancelNamed(r.Context(), request.Hosts, &answer)
+	}
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, answer)
+	return nil
+}
+
+func (s *Server) cancelNamed(ctx context.Context, hosts []string, answer *PrefetchCancelled) error {
+	names := make([]string, 0, len(hosts))
+	for _, text := range hosts {
+		name, err := NormalizePattern(text)
+		if err != nil {
+			return refuse(http.StatusBadRequest, "cutover certs prefetch shows the queue", "%q is no host", text)
+		}
+		names = append(names, name)
+	}
+	missing, err := s.Prefetcher.CancelPrefetch(ctx, names)
+	answer.Missing = append(answer.Missing, missing...)
+	answer.Cancelled = len(names) - len(missing)
+	return err
 }
 
 // prefetched answers GET /v1/certificates/prefetch?batch=N.
@@ -108,6 +166,9 @@ func (s *Server) prefetched(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	status.Waiting = first(status.Waiting)
+	if status.Next == nil {
+		status.Next = []string{}
+	}
 	writeJSON(w, http.StatusOK, status)
 	return nil
 }
@@ -132,4 +193,9 @@ func (c *Client) Prefetch(ctx context.Context, request PrefetchRequest) (Prefetc
 // Prefetched says how far a batch is; 0 stands for all of them.
 func (c *Client) Prefetched(ctx context.Context, batch int64) (Prefetch, error) {
 	return call[Prefetch](ctx, c, http.MethodGet, "/v1/certificates/prefetch?batch="+strconv.FormatInt(batch, 10), nil)
+}
+
+// CancelPrefetch takes hosts out of the queue; with All, all of them.
+func (c *Client) CancelPrefetch(ctx context.Context, request PrefetchRequest) (PrefetchCancelled, error) {
+	return call[PrefetchCancelled](ctx, c, http.MethodPost, "/v1/certificates/prefetch/cancel", request)
 }

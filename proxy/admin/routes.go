@@ -25,6 +25,7 @@ func (s *Server) routes() *http.ServeMux {
 	mux.Handle("GET /v1/export/{table}", s.answering(s.exportTable))
 	mux.Handle("GET /v1/certificates/prefetch", s.answering(s.prefetched))
 	mux.Handle("POST /v1/certificates/prefetch", s.answering(s.prefetch))
+	mux.Handle("POST /v1/certificates/prefetch/cancel", s.answering(s.cancelPrefetch))
 	mux.Handle("GET /v1/certificates", s.answering(s.listCertificates))
 	mux.Handle("GET /v1/certificates/{name}", s.answering(s.showCertificate))
 	mux.Handle("POST /v1/certificates/{name}/retry", s.answering(s.atWriter(s.retryCertificate)))

@@ -77,6 +77,45 @@ func (d *DB) Pending(ctx context.Context, batch int64) ([]string, error) {
 	return names, rows.Err()
 }
 
+// Queued reports whether a name is still to be done.
+func (d *DB) Queued(ctx context.Context, name string) (queued bool, err error) {
+	err = d.db.QueryRowContext(ctx, "SELECT EXISTS(SELECT 1 FROM queue WHERE name=? AND finished=0)", name).Scan(&queued)
+	return queued, err
+}
+
+// Remove takes names out that are still to be done, all or none, and returns which of them were not there.
+func (d *DB) Remove(ctx context.Context, names []string) (missing []string, err error) {
+	tx, err := d.db.BeginTx(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if rollback := tx.Rollback(); !errors.Is(rollback, sql.ErrTxDone) {
+			err = errors.Join(err, rollback)
+		}
+	}()
+	for _, name := range names {
+		result, err := tx.ExecContext(ctx, "DELETE FROM queue WHERE name=? AND finished=0", name)
+		if err != nil {
+			return nil, err
+		}
+		if n, err := result.RowsAffected(); err != nil || n == 0 {
+			missing = append(missing, name)
+		}
+	}
+	return missing, tx.Commit()
+}
+
+// RemoveAll takes out all that are still to be done, and counts them.
+func (d *DB) RemoveAll(ctx context.Context) (int, error) {
+	result, err := d.db.ExecContext(ctx, "DELETE FROM queue WHERE finished=0")
+	if err != nil {
+		return 0, err
+	}
+	n, err := result.RowsAffected()
+	return int(n), err
+}
+
 // Finish notes that a name is done, or why it never will be.
 func (d *DB) Finish(ctx context.Context, name, failure string) error {
 	_, err := d.db.ExecContext(ctx, "UPDATE queue SET finished=?, failure=? WHERE name=?", time.Now().UnixMilli(), bounded(failure), name)

@@ -2,6 +2,7 @@ package acme
 
 import (
 	"context"
+	"errors"
 	"net"
 	"slices"
 	"strings"
@@ -135,7 +136,8 @@ func TestNamesAreProvedByTheDNSWithoutAnyTraffic(t *testing.T) {
 	options := func(o *tlsbridge.CertificateOptions) {
 		o.DNS = &tlsbridge.DNSUpdate{Server: p.address, Key: "acme-key", Algorithm: "hmac-sha256", Secret: tsigSecret}
 		o.Queue = queue
-		o.Allowed = func(name string) bool { return name == "shop.test" || name == "*.shop.test" }
+		o.Allowed = func(name string) bool { return name == "shop.test" }
+		o.AllowedWildcard = func(name string) bool { return name == "*.shop.test" }
 	}
 	e := startEdge(t, s, ca, dir, options)
 	if _, err := e.certificates.Prefetch(t.Context(), 0, []string{"shop.test", "*.shop.test"}); err != nil {
@@ -189,6 +191,16 @@ func (q *queueInMemory) Pending(context.Context, int64) ([]string, error) {
 	defer q.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(q.pending), func(name string) bool { return slices.Contains(q.finished, name) }), nil
 }
+
+func (q *queueInMemory) Queued(ctx context.Context, name string) (bool, error) {
+	pending, err := q.Pending(ctx, 0)
+	return slices.Contains(pending, name), err
+}
+
+func (q *queueInMemory) Remove(context.Context, []string) ([]string, error) {
+	return nil, errors.ErrUnsupported
+}
+func (q *queueInMemory) RemoveAll(context.Context) (int, error) { return 0, errors.ErrUnsupported }
 
 func (q *queueInMemory) Finish(_ context.Context, name, _ string) error {
 	q.mu.Lock()

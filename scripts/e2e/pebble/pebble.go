@@ -3,11 +3,11 @@
 package pebble
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
-	"fmt"
 	"io"
 	"log"
 	"math/big"
@@ -32,6 +32,8 @@ type Options struct {
 	HTTPPort, TLSPort int
 	Answer            net.IP // of every name; nil means 127.0.0.1
 	Resolver          string // host:port of a DNS server that is asked, on TCP, instead of one that answers so
+	Names             string // host:port of our own DNS server; empty means some port of 127.0.0.1
+	Manage            string // host:port where TXT records are set and cleared by HTTP, see records; empty for nowhere
 	Validity          uint64 // of certificates, in seconds; 0 means 90 days
 	Log               io.Writer
 	// Orders is how many orders are taken within OrdersWindow; 0 is no limit.
@@ -44,7 +46,8 @@ type Server struct {
 	api    *httptest.Server
 	ca     *ca.CAImpl
 	store  *db.MemoryStore
-	names  *dns.Server
+	names  []*dns.Server
+	texts  *records
 	answer net.IP
 	orders atomic.Int64
 	limit  *limiter
@@ -70,10 +73,15 @@ func Start(o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = io.Discard
 	}
-	s := &Server{answer: o.Answer, broken: map[string]bool{}, limit: &limiter{orders: o.Orders, window: o.OrdersWindow}}
-	resolver, err := s.serveNames()
+	s := &Server{answer: o.Answer, broken: map[string]bool{}, limit: &limiter{orders: o.Orders, window: o.OrdersWindow}, texts: &records{}}
+	resolver, err := s.serveNames(cmp.Or(o.Names, "127.0.0.1:0"))
 	if err != nil {
 		return nil, err
+	}
+	if o.Manage != "" {
+		if err := s.texts.serve(o.Manage); err != nil {
+			return nil, err
+		}
 	}
 	if o.Resolver != "" {
 		resolver = o.Resolver
@@ -107,15 +115,21 @@ func (s *Server) count(next http.Handler) http.Handler {
 	})
 }
 
-// serveNames answers DNS on TCP, which Pebble asks where its resolver is given.
-func (s *Server) serveNames() (address string, err error) {
+// serveNames answers DNS on TCP, which Pebble asks where its resolver is given, and on UDP, which others ask.
+func (s *Server) serveNames(on string) (address string, err error) {
 	var config net.ListenConfig
-	listener, err := config.Listen(context.Background(), "tcp", "127.0.0.1:0")
+	listener, err := config.Listen(context.Background(), "tcp", on)
 	if err != nil {
 		return "", err
 	}
-	s.names = &dns.Server{Listener: listener, Handler: dns.HandlerFunc(s.resolve)}
-	go func() { _ = s.names.ActivateAndServe() }() // ends with Close
+	packets, err := config.ListenPacket(context.Background(), "udp", listener.Addr().String())
+	if err != nil {
+		return "", errors.Join(err, listener.Close())
+	}
+	s.names = []*dns.Server{{Listener: listener, Handler: dns.HandlerFunc(s.resolve)}, {PacketConn: packets, Handler: dns.HandlerFunc(s.resolve)}}
+	for _, server := range s.names {
+		go func() { _ = server.ActivateAndServe() }() // ends with Close
+	}
 	return listener.Addr().String(), nil
 }
 
@@ -128,9 +142,9 @@ func (s *Server) resolve(w dns.ResponseWriter, question *dns.Msg) {
 		s.mu.Unlock()
 		if broken {
 			answer.Rcode = dns.RcodeNameError
-		} else if q.Qtype == dns.TypeA {
-			answer.Answer = append(answer.Answer, &dns.A{Hdr: dns.RR_Header{Name: q.Name, Rrtype: dns.TypeA, Class: dns.ClassINET}, A: s.answer})
+			continue
 		}
+		answer.Answer = append(answer.Answer, s.answers(q, name)...)
 	}
 	_ = w.WriteMsg(answer) // the asker may have left
 }
@@ -178,8 +192,9 @@ func (s *Server) Down(down bool) {
 // Close ends the server.
 func (s *Server) Close() error {
 	s.api.Close()
-	if err := s.names.Shutdown(); err != nil {
-		return fmt.Errorf("dns: %w", errors.Join(err))
+	problems := []error{s.texts.close()}
+	for _, server := range s.names {
+		problems = append(problems, server.Shutdown())
 	}
-	return nil
+	return errors.Join(problems...)
 }

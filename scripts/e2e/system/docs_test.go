@@ -83,8 +83,9 @@ func (m *machine) hasCertbot() {
 func TestThePageOnCertificatesIsTrueToTheLastCommand(t *testing.T) {
 	m := install(t)
 	m.Run("for name in shop www new; do echo 127.0.0.1 $name.example.com; done >>/etc/hosts")
-	m.Run("ip address add 192.0.2.10/32 dev lo")
-	m.configure("[acme]\ndirectory = \"" + m.startPebble() + "\"\nroot = \"/etc/pebble-root.pem\"\n")
+	m.Run("ip address add 192.0.2.10/32 dev lo && ip address add 192.0.2.53/32 dev lo")
+	m.Run("rm -f /etc/resolv.conf && echo nameserver 127.0.0.1 >/etc/resolv.conf")
+	m.configure("[acme]\ndirectory = \"" + m.startPebble("-names", "127.0.0.1:53", "-manage", "192.0.2.53:8055") + "\"\nroot = \"/etc/pebble-root.pem\"\n")
 	m.Run("systemctl restart cutover.service")
 	m.hasCertbot()
 	said := m.followPage("certificates.md")
@@ -99,6 +100,7 @@ func TestThePageOnCertificatesIsTrueToTheLastCommand(t *testing.T) {
 		"none of 3 certificates ends within 7 days",
 		"left out: it is there already",
 		"Without a certificate for now: new.example.com",
+		"1 of 1 host done", // the wildcard, by the hook
 	} {
 		if !strings.Contains(said, want) {
 			t.Errorf("%q is missing in:\n%s", want, said)
@@ -106,6 +108,9 @@ func TestThePageOnCertificatesIsTrueToTheLastCommand(t *testing.T) {
 	}
 	if got := m.Run("find /var/lib/cutover ! -user cutover"); got != "" {
 		t.Errorf("root left files of its own: %s", got)
+	}
+	if got := m.get("--cacert /etc/roots.pem --resolve any.example.com:443:127.0.0.1 https://any.example.com/"); !strings.HasPrefix(got, "v1:") {
+		t.Errorf("with the wildcard certificate a visitor got %q", got)
 	}
 	if got := m.get("--cacert /etc/roots.pem --max-time 60 https://new.example.com/"); !strings.HasPrefix(got, "v1:") {
 		t.Errorf("after a revocation the next visitor got %q", got)

@@ -24,8 +24,10 @@ func main() {
 func run(ctx context.Context) int {
 	root := flag.String("root", "pebble-root.pem", "file for the root of the directory's own https")
 	issuer := flag.String("issuer", "pebble-issuer.pem", "file for the root of the issued certificates")
+	names := flag.String("names", "127.0.0.1:0", "where to answer DNS")
+	manage := flag.String("manage", "", "where TXT records are set by HTTP: POST /set-txt and /clear-txt")
 	flag.Parse()
-	server, err := pebble.Start(pebble.Options{HTTPPort: 80, TLSPort: 443})
+	server, err := pebble.Start(pebble.Options{HTTPPort: 80, TLSPort: 443, Names: *names, Manage: *manage})
 	if err == nil {
 		err = errors.Join(os.WriteFile(*root, server.Root(), 0o644), os.WriteFile(*issuer, server.Issuer(), 0o644))
 	}

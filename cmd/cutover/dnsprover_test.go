@@ -1,0 +1,40 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"cutover/tlsbridge"
+)
+
+func TestNamesAreProvedByAServerOrByACommandAndNotByBoth(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(secret, []byte("c2VjcmV0\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	byServer := DNSConfig{Server: "192.0.2.53:53", Key: "k", Secret: secret}
+	byCommand := DNSConfig{Command: "/etc/cutover/dns-hook", Timeout: time.Second, Resolvers: []string{"192.0.2.1:53"}}
+	both := byServer
+	both.Command = byCommand.Command
+	if prover, err := dnsProver(DNSConfig{}, nil); prover != nil || err != nil {
+		t.Errorf("by nothing: %v, %v", prover, err)
+	}
+	if prover, err := dnsProver(byServer, nil); err != nil {
+		t.Errorf("by a server: %v, %v", prover, err)
+	} else if _, ok := prover.(*tlsbridge.DNSUpdate); !ok {
+		t.Errorf("by a server: %T", prover)
+	}
+	prover, err := dnsProver(byCommand, nil)
+	hook, ok := prover.(*tlsbridge.DNSHook)
+	if err != nil || !ok || hook.Command != byCommand.Command || hook.Time != time.Second || !slices.Equal(hook.Resolvers, byCommand.Resolvers) {
+		t.Errorf("by a command: %+v, %v", prover, err)
+	}
+	if _, err := dnsProver(both, nil); err == nil || !strings.Contains(err.Error(), "acme.dns.server and acme.dns.command") || !errors.As(err, new(*hintError)) {
+		t.Errorf("by both: %v", err)
+	}
+}

@@ -1,0 +1,197 @@
+package tlsbridge
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/libdns/libdns"
+)
+
+// hookScript writes a hook, and returns where it is.
+func hookScript(t *testing.T, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "dns-hook")
+	must(t, os.WriteFile(file, []byte("#!/bin/sh\n"+text), 0o755))
+	return file
+}
+
+func challengeRecord(value string) []libdns.Record {
+	return []libdns.Record{libdns.RR{Type: "TXT", Name: "_acme-challenge.www", Data: value, TTL: time.Minute}}
+}
+
+func TestAHookIsToldWhatToDoWithoutAShellAndWithAnEnvironmentOfItsOwn(t *testing.T) {
+	t.Setenv("CUTOVER_SECRET", "of the service")
+	file := hookScript(t, `printf '%s\n' "$#" "$@" "${CUTOVER_SECRET-none}" "$PATH" >>"$(dirname "$0")/said"`)
+	hook := &DNSHook{Command: file, Log: slog.New(slog.DiscardHandler)}
+	const value = `a b;$(reboot)"'`
+	_, err := hook.AppendRecords(t.Context(), "shop.test.", challengeRecord(value))
+	must(t, err)
+	_, err = hook.DeleteRecords(t.Context(), "shop.test.", challengeRecord(value))
+	must(t, err)
+	said, err := os.ReadFile(filepath.Join(filepath.Dir(file), "said"))
+	must(t, err)
+	rest := "_acme-challenge.www.shop.test.\n" + value + "\nnone\n" + hookPath + "\n"
+	if want := "3\npresent\n" + rest + "3\ncleanup\n" + rest; string(said) != want {
+		t.Errorf("it was told\n%s, want\n%s", said, want)
+	}
+}
+
+func TestWhatAHookSaysIsLoggedAndItsFailureIsTheNames(t *testing.T) {
+	var log strings.Builder
+	hook := &DNSHook{Command: hookScript(t, "echo first >&2; echo the API says no >&2; exit 3"), Log: slog.New(slog.NewTextHandler(&log, nil))}
+	_, err := hook.AppendRecords(t.Context(), "shop.test.", challengeRecord("v"))
+	if err == nil || !strings.Contains(err.Error(), "exit status 3") || !strings.Contains(err.Error(), "the API says no") {
+		t.Errorf("%v", err)
+	}
+	if !strings.Contains(log.String(), "first") || !strings.Contains(log.String(), "the API says no") {
+		t.Errorf("the log has %s", log.String())
+	}
+}
+
+func TestAHookThatSaysTooMuchFillsNoMemory(t *testing.T) {
+	var log strings.Builder
+	hook := &DNSHook{Command: hookScript(t, "head -c 3000000 /dev/zero | tr '\\0' x >&2"), Log: slog.New(slog.NewTextHandler(&log, nil))}
+	_, err := hook.AppendRecords(t.Context(), "shop.test.", challengeRecord("v"))
+	must(t, err)
+	if log.Len() == 0 || log.Len() > 2*maxHookText {
+		t.Errorf("%d bytes are in the log", log.Len())
+	}
+}
+
+func TestAHookThatHangsIsEnded(t *testing.T) {
+	hook := &DNSHook{Command: hookScript(t, "sleep 1000"), Time: 100 * time.Millisecond, Log: slog.New(slog.DiscardHandler)}
+	if _, err := hook.AppendRecords(t.Context(), "shop.test.", challengeRecord("v")); err == nil || !strings.Contains(err.Error(), "within 100ms") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestAHookIsEndedWithItsChildrenWhenNobodyWaitsForItAnyMore(t *testing.T) {
+	file := hookScript(t, `sleep 1000 & echo $! >"$(dirname "$0")/child.new"; mv "$(dirname "$0")/child.new" "$(dirname "$0")/child"; wait`)
+	hook := &DNSHook{Command: file, Log: slog.New(slog.DiscardHandler)}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := hook.AppendRecords(ctx, "shop.test.", challengeRecord("v"))
+		ended <- err
+	}()
+	child := awaitNumber(t, filepath.Join(filepath.Dir(file), "child"))
+	cancel()
+	if err := <-ended; err == nil {
+		t.Error("it succeeded")
+	}
+	awaitEnd(t, child)
+}
+
+// awaitNumber waits for a file with a number.
+func awaitNumber(t *testing.T, file string) int {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if text, err := os.ReadFile(file); err == nil {
+			n, err := strconv.Atoi(strings.TrimSpace(string(text)))
+			must(t, err)
+			return n
+		}
+	}
+	t.Fatalf("there is no %s", file)
+	return 0
+}
+
+// awaitEnd fails if a process goes on. Somebody else reaps it, so it may stay for a moment as a zombie.
+func awaitEnd(t *testing.T, pid int) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+		if err != nil || strings.Contains(string(stat), ") Z ") {
+			return
+		}
+	}
+	_ = syscall.Kill(pid, syscall.SIGKILL)
+	t.Errorf("process %d goes on", pid)
+}
+
+func TestAHookThatIsAskedForNoMoreIsEnded(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	hook := &DNSHook{Command: hookScript(t, "sleep 1000"), Log: slog.New(slog.DiscardHandler)}
+	if _, err := hook.AppendRecords(ctx, "shop.test.", challengeRecord("v")); err == nil {
+		t.Error("it succeeded")
+	}
+}
+
+func TestAHookThatOthersCouldChangeIsNotRun(t *testing.T) {
+	file := hookScript(t, `touch "$(dirname "$0")/ran"`)
+	folder := filepath.Dir(file)
+	link := filepath.Join(t.TempDir(), "link")
+	must(t, os.Symlink(file, link))
+	for name, row := range map[string]struct {
+		command              string
+		fileMode, folderMode os.FileMode
+		want                 string
+	}{
+		"its group may write": {file, 0o775, 0o755, "chmod go-w " + file},
+		"everybody may write": {file, 0o757, 0o755, "chmod go-w " + file},
+		"its folder is open":  {file, 0o755, 0o777, "chmod go-w " + folder},
+		"through a link":      {link, 0o755, 0o777, "chmod go-w " + folder},
+		"a path to look for":  {"dns-hook", 0o755, 0o755, "absolute path"},
+		"nothing there":       {file + "-gone", 0o755, 0o755, "no such file"},
+		"a folder":            {folder, 0o755, 0o755, "not a program"},
+		"nobody may run it":   {file, 0o644, 0o755, "chmod 755 " + file},
+	} {
+		must(t, os.Chmod(file, row.fileMode))
+		must(t, os.Chmod(folder, row.folderMode))
+		hook := &DNSHook{Command: row.command, Log: slog.New(slog.DiscardHandler)}
+		_, err := hook.AppendRecords(t.Context(), "shop.test.", challengeRecord("v"))
+		if err == nil || !strings.Contains(err.Error(), row.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	must(t, os.Chmod(folder, 0o755))
+	if _, err := os.Stat(filepath.Join(folder, "ran")); err == nil {
+		t.Error("it was run")
+	}
+}
+
+func TestAHookIsRootsOrTheServicesOwn(t *testing.T) {
+	for _, row := range []struct {
+		mode        os.FileMode
+		owner, self uint32
+		safe        bool
+	}{
+		{0o755, 0, 999, true},
+		{0o755, 999, 999, true},
+		{0o755, 1000, 999, false},
+		{0o755, 65534, 999, false},
+		{os.ModeDir | os.ModeSticky | 0o777, 0, 999, true},
+		{os.ModeDir | 0o777, 0, 999, false},
+		{os.ModeSticky | 0o777, 0, 999, false},
+	} {
+		if err := changeableByOthers("/x", row.mode, row.owner, row.self); (err == nil) != row.safe {
+			t.Errorf("%v of %d: %v", row.mode, row.owner, err)
+		}
+	}
+}
+
+func TestHooksRunOneAfterTheOther(t *testing.T) {
+	file := hookScript(t, `cd "$(dirname "$0")" && mkdir busy && sleep 0.05 && rmdir busy`)
+	hook := &DNSHook{Command: file, Log: slog.New(slog.DiscardHandler)}
+	failures := make(chan error, 5)
+	for range 5 {
+		go func() {
+			_, err := hook.AppendRecords(t.Context(), "shop.test.", challengeRecord("v"))
+			failures <- err
+		}()
+	}
+	for range 5 {
+		if err := <-failures; err != nil {
+			t.Error(err)
+		}
+	}
+}
