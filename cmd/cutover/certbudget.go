@@ -87,6 +87,9 @@ func (d *daemon) retryEdited(ctx context.Context) error {
 			return nil
 		case <-ticker.C:
 		}
+		if !d.store.IsWriter() {
+			continue // the failures are another worker's, too
+		}
 		if seq := d.store.Snapshot().Seq; seq != last {
 			last = seq
 			d.retryEditedSince(ctx)

@@ -172,6 +172,17 @@ func (d *DB) Attempts(ctx context.Context) ([]Attempt, error) {
 	return list, rows.Err()
 }
 
+// Attempt returns a name's attempt, if there is one.
+func (d *DB) Attempt(ctx context.Context, name string) (a Attempt, known bool, err error) {
+	var next, at int64
+	err = d.db.QueryRowContext(ctx, "SELECT name, failures, next, error, at FROM attempts WHERE name=?", name).Scan(&a.Name, &a.Failures, &next, &a.Error, &at)
+	if errors.Is(err, sql.ErrNoRows) {
+		return Attempt{}, false, nil
+	}
+	a.Next, a.At = time.UnixMilli(next), time.UnixMilli(at)
+	return a, err == nil, err
+}
+
 // SaveAttempt keeps an attempt, over the one for the same name. The end of a very long error is cut off.
 func (d *DB) SaveAttempt(ctx context.Context, a Attempt) error {
 	a.Error = bounded(a.Error)

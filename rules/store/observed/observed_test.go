@@ -38,6 +38,12 @@ func TestAttemptsAreKeptUntilTheyAreForgotten(t *testing.T) {
 	if got, err := db.Attempts(t.Context()); err != nil || len(got) != 1 || got[0] != want {
 		t.Errorf("%+v, %v", got, err)
 	}
+	if got, known, err := db.Attempt(t.Context(), "a.test"); err != nil || !known || got != want {
+		t.Errorf("%+v, %v, %v", got, known, err)
+	}
+	if _, known, err := db.Attempt(t.Context(), "b.test"); err != nil || known {
+		t.Errorf("one that was forgotten: %v, %v", known, err)
+	}
 }
 
 func TestADamagedFileIsMovedAsideAndMadeAnew(t *testing.T) {

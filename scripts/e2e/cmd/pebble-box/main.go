@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"cutover/scripts/e2e/pebble"
 )
@@ -24,8 +25,9 @@ func main() {
 func run(ctx context.Context) int {
 	root := flag.String("root", "pebble-root.pem", "file for the root of the directory's own https")
 	issuer := flag.String("issuer", "pebble-issuer.pem", "file for the root of the issued certificates")
+	broken := flag.String("broken", "", "a name whose validation fails, after some seconds")
 	flag.Parse()
-	server, err := pebble.Start(pebble.Options{HTTPPort: 80, TLSPort: 443})
+	server, err := pebble.Start(pebble.Options{HTTPPort: 80, TLSPort: 443, Slow: 4 * time.Second})
 	if err == nil {
 		err = errors.Join(os.WriteFile(*root, server.Root(), 0o644), os.WriteFile(*issuer, server.Issuer(), 0o644))
 	}
@@ -33,6 +35,7 @@ func run(ctx context.Context) int {
 		fmt.Fprintln(os.Stderr, "pebble-box:", err)
 		return 1
 	}
+	server.Break(*broken, *broken != "")
 	fmt.Fprintln(os.Stdout, server.Directory())
 	<-ctx.Done()
 	if err := server.Close(); err != nil {
