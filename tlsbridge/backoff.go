@@ -1,8 +1,10 @@
 package tlsbridge
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -41,6 +43,9 @@ const (
 	maxSteps  = 4
 	stepsByCA = 2
 )
+
+// maxFailures is how many names may be known. Strangers can make names up where a rule says certificate = any.
+const maxFailures = 10_000
 
 // brokenOff is the error of an order from its beginning to its end: what stays, should the process end before.
 const brokenOff = "the order was broken off: the process that made it ended"
@@ -83,7 +88,7 @@ func (b *backOff) meets(ctx context.Context, name string) (Attempt, bool) {
 	}
 	b.mu.Lock()
 	if known {
-		b.names[name] = a
+		b.keep(a)
 	} else {
 		delete(b.names, name)
 	}
@@ -108,6 +113,30 @@ func (b *backOff) withdraw(ctx context.Context, name string) {
 	}
 	if err := b.forget(ctx, name); err != nil {
 		b.log.Warn("an order that was not made is still kept", slog.String("name", name), slog.Any("error", err))
+	}
+}
+
+// keep keeps an attempt in memory, and makes room for it.
+func (b *backOff) keep(a Attempt) {
+	if _, known := b.names[a.Name]; !known && len(b.names) >= maxFailures {
+		list := slices.SortedFunc(maps.Values(b.names), lessUseful(time.Now()))
+		for _, least := range list[:maxFailures/10] {
+			delete(b.names, least.Name)
+		}
+	}
+	b.names[a.Name] = a
+}
+
+// lessUseful sorts what may be forgotten first to the front: what waits no longer, what failed once, and then the oldest.
+func lessUseful(now time.Time) func(a, b Attempt) int {
+	waits := func(a Attempt) int {
+		if now.Before(a.Next) {
+			return 1
+		}
+		return 0
+	}
+	return func(a, b Attempt) int {
+		return cmp.Or(cmp.Compare(waits(a), waits(b)), cmp.Compare(a.Failures, b.Failures), a.At.Compare(b.At))
 	}
 }
 
@@ -155,7 +184,7 @@ func (b *backOff) last(name string) (Attempt, bool) {
 func (b *backOff) note(ctx context.Context, name string, cause error, steps int) Attempt {
 	b.mu.Lock()
 	a := b.next(name, cause.Error(), steps)
-	b.names[name] = a
+	b.keep(a)
 	b.mu.Unlock()
 	b.log.Warn("a certificate could not be had", slog.String("name", name), slog.Int("failures", a.Failures), slog.Time("next", a.Next), slog.Any("error", cause))
 	b.save(ctx, a)

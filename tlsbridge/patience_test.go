@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -238,4 +239,23 @@ func TestOnlyTheActiveProcessRenewsAndWorksTheQueueOff(t *testing.T) {
 			t.Errorf("%d orders 15 minutes after it is active again, want a renewal and one from the queue", orders)
 		}
 	})
+}
+
+func TestFailuresAreBoundedAndThoseOfStrangersNamesPushOutNoOthers(t *testing.T) {
+	b := loadBackOff(t.Context(), nil, slog.New(slog.DiscardHandler))
+	for range 3 {
+		b.failed(t.Context(), "shop.test", errDown)
+	}
+	for i := range 3 * maxFailures {
+		b.failed(t.Context(), fmt.Sprintf("n%d.stranger.test", i), errDown)
+	}
+	if known := len(b.waiting()); known > maxFailures || known < maxFailures/2 {
+		t.Errorf("%d names are known, want at most %d", known, maxFailures)
+	}
+	newest := fmt.Sprintf("n%d.stranger.test", 3*maxFailures-1)
+	for _, name := range []string{"shop.test", newest} {
+		if _, waits := b.holds(name); !waits {
+			t.Errorf("%s need not wait any more", name)
+		}
+	}
 }

@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS attempts(
 ) WITHOUT ROWID;
 ` + budgetSchema + queueSchema
 
-// The bounds of attempts; the oldest go first.
+// The bounds of attempts. What waits no longer goes first, then what failed once, the oldest of it before the others.
 const (
 	maxAttempts = 10_000
 	maxError    = 2000 // bytes
@@ -193,7 +193,7 @@ func (d *DB) SaveAttempt(ctx context.Context, a Attempt) error {
 		return err
 	}
 	_, err = d.db.ExecContext(ctx, `DELETE FROM attempts WHERE (SELECT count(*) FROM attempts) > ?1
-		AND name IN (SELECT name FROM attempts ORDER BY at DESC, name LIMIT -1 OFFSET ?1)`, maxAttempts)
+		AND name IN (SELECT name FROM attempts ORDER BY next > ?2 DESC, failures DESC, at DESC, name LIMIT -1 OFFSET ?1)`, maxAttempts, time.Now().UnixMilli())
 	return err
 }
 

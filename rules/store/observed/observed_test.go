@@ -124,6 +124,27 @@ func TestOnlySoMuchIsKept(t *testing.T) {
 	}
 }
 
+func TestWhatFailedOftenAndWaitsOutlivesWhatFailedOnce(t *testing.T) {
+	dir := t.TempDir()
+	db := openIn(t, dir)
+	defer func() { _ = db.Close() }()
+	later := time.Now().Add(time.Hour)
+	exec(t, filepath.Join(dir, File), fmt.Sprintf(`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<%d)
+		INSERT INTO attempts SELECT 'h'||i||'.stranger.test', 1, %d, '', i FROM n`, maxAttempts-2, later.UnixMilli()))
+	often := Attempt{Name: "often.test", Failures: 3, Next: later, At: time.UnixMilli(0)}
+	past := Attempt{Name: "past.test", Failures: 9, Next: time.UnixMilli(1), At: time.UnixMilli(maxAttempts)}
+	for _, a := range []Attempt{often, past, {Name: "new.test", Failures: 1, Next: later, At: time.UnixMilli(maxAttempts)}} {
+		if err := db.SaveAttempt(t.Context(), a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string]bool{"often.test": true, "new.test": true, "past.test": false} {
+		if _, known, err := db.Attempt(t.Context(), name); known != want || err != nil {
+			t.Errorf("%s: known %v, %v", name, known, err)
+		}
+	}
+}
+
 func openIn(t *testing.T, dir string) *DB {
 	t.Helper()
 	db, err := Open(t.Context(), dir)

@@ -136,7 +136,7 @@ func (s *Server) resolve(w dns.ResponseWriter, question *dns.Msg) {
 		broken := s.broken[name]
 		s.mu.Unlock()
 		if broken {
-			time.Sleep(s.slow)
+			<-time.After(s.slow)
 			answer.Rcode = dns.RcodeNameError
 		} else if q.Qtype == dns.TypeA {
 			answer.Answer = append(answer.Answer, &dns.A{Hdr: dns.RR_Header{Name: q.Name, Rrtype: dns.TypeA, Class: dns.ClassINET}, A: s.answer})
