@@ -111,7 +111,7 @@ func TestOnlySoMuchIsKept(t *testing.T) {
 	defer func() { _ = db.Close() }()
 	exec(t, filepath.Join(dir, File), fmt.Sprintf(`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<%d)
 		INSERT INTO attempts SELECT 'h'||i||'.test', 1, 0, '', i FROM n`, maxAttempts))
-	newest := Attempt{Name: "new.test", At: time.UnixMilli(maxAttempts + 1), Error: strings.Repeat("ä", maxError)}
+	newest := Attempt{Name: "new.test", Failures: 1, At: time.UnixMilli(maxAttempts + 1), Error: strings.Repeat("ä", maxError)}
 	if err := db.SaveAttempt(t.Context(), newest); err != nil {
 		t.Fatal(err)
 	}
