@@ -109,7 +109,7 @@ func (d *daemon) components() map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
 		"rules":        d.store.Run,
 		"certificates": d.certificates.Run,
-		"retries":      d.retryEdited,
+		"retries":      func(ctx context.Context) error { return d.retryEdited(ctx, d.store) },
 		"access log":   d.access.Run,
 		"status line":  d.keepStatus,
 		"watchdog":     func(ctx context.Context) error { return d.notifier.RunWatchdog(ctx, d.alive) },
