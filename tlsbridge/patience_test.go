@@ -160,12 +160,14 @@ func mostWithin(window time.Duration, orders []order) (most int) {
 	return most
 }
 
+// Names differ from test to test where renewals are broken off: certmagic remembers those by name for all of a process.
+
 func TestTwoProcessesTryANameNoOftenerThanOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil)
 		r.ca.life = 12 * day
 		defer func() { r.stop() }()
-		r.mustShake("shop.test")
+		r.mustShake("tried-by-two.test")
 		next := r.second()
 		defer func() { next.stop() }()
 		r.ca.failWith(refused)
@@ -185,7 +187,7 @@ func TestAnOrderThatARestartBreaksOffIsTriedAgainLaterAndLater(t *testing.T) {
 		began := time.Now()
 		for range 60 {
 			synctest.Wait() // until it runs
-			r.certificates.Prepare("shop.test")
+			r.certificates.Prepare("broken-off.test")
 			time.Sleep(20 * time.Second)
 			r.restart()
 		}
@@ -194,7 +196,7 @@ func TestAnOrderThatARestartBreaksOffIsTriedAgainLaterAndLater(t *testing.T) {
 			t.Errorf("%d orders in 26 minutes with 60 restarts, want one at once, one after a minute and then one every ten", orders)
 		}
 		time.Sleep(12 * time.Minute)
-		r.mustShake("shop.test")
+		r.mustShake("broken-off.test")
 		if attempts, _ := r.options.Attempts.Attempts(t.Context()); len(attempts) > 0 {
 			t.Errorf("after a success there is left: %+v", attempts)
 		}
@@ -207,11 +209,11 @@ func TestAVisitorWhoseNameAnotherProcessOrdersWaitsForIt(t *testing.T) {
 		defer func() { r.stop() }()
 		r.ca.takes = 20 * time.Second
 		synctest.Wait() // until it runs
-		r.certificates.Prepare("shop.test")
+		r.certificates.Prepare("ordered-elsewhere.test")
 		time.Sleep(5 * time.Second)
 		next := r.second()
 		defer func() { next.stop() }()
-		next.mustShake("shop.test")
+		next.mustShake("ordered-elsewhere.test")
 		if orders := len(r.ca.ordered(time.Time{})); orders != 1 {
 			t.Errorf("%d orders", orders)
 		}
@@ -225,9 +227,9 @@ func TestOnlyTheActiveProcessRenewsAndWorksTheQueueOff(t *testing.T) {
 		r := newRig(t, func(o *CertificateOptions) { o.Active = active.Load })
 		r.ca.life = 12 * day
 		defer func() { r.stop() }()
-		r.mustShake("shop.test")
+		r.mustShake("active.test")
 		active.Store(false)
-		_, err := r.certificates.Prefetch(t.Context(), 0, []string{"queued.test"})
+		_, err := r.certificates.Prefetch(t.Context(), 0, []string{"queued-while-not-active.test"})
 		must(t, err)
 		time.Sleep(10 * day)
 		if orders := len(r.ca.ordered(time.Time{})); orders != 1 {
