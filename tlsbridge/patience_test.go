@@ -2,12 +2,14 @@ package tlsbridge
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -160,14 +162,16 @@ func mostWithin(window time.Duration, orders []order) (most int) {
 	return most
 }
 
-// Names differ from test to test where renewals are broken off: certmagic remembers those by name for all of a process.
+// freshName is for tests that break renewals off: certmagic remembers those by name for all of a process.
+func freshName() string { return strings.ToLower(rand.Text()) + ".test" }
 
 func TestTwoProcessesTryANameNoOftenerThanOne(t *testing.T) {
+	name := freshName()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil)
 		r.ca.life = 12 * day
 		defer func() { r.stop() }()
-		r.mustShake("tried-by-two.test")
+		r.mustShake(name)
 		next := r.second()
 		defer func() { next.stop() }()
 		r.ca.failWith(refused)
@@ -221,13 +225,14 @@ func TestAVisitorWhoseNameAnotherProcessOrdersWaitsForIt(t *testing.T) {
 }
 
 func TestOnlyTheActiveProcessRenewsAndWorksTheQueueOff(t *testing.T) {
+	name := freshName()
 	synctest.Test(t, func(t *testing.T) {
 		var active atomic.Bool
 		active.Store(true)
 		r := newRig(t, func(o *CertificateOptions) { o.Active = active.Load })
 		r.ca.life = 12 * day
 		defer func() { r.stop() }()
-		r.mustShake("active.test")
+		r.mustShake(name)
 		active.Store(false)
 		_, err := r.certificates.Prefetch(t.Context(), 0, []string{"queued-while-not-active.test"})
 		must(t, err)

@@ -38,7 +38,9 @@ func (f *fake) Notes(context.Context, string) []string           { return nil }
 func (f *fake) Journal(context.Context) string                   { return "" }
 func (f *fake) Losses(context.Context, string) ([]string, error) { return f.lost, nil }
 func (f *fake) Runs(pid int, release string) bool                { return pid == f.pid && release == f.serving }
-func (f *fake) Stop(context.Context) error                       { f.step("stop"); f.dead = true; return nil }
+
+func (f *fake) Stop(context.Context) error { f.step("stop"); f.dead = true; return nil }
+
 func (f *fake) Check(_ context.Context, r string) (string, error) {
 	f.step("check " + filepath.Base(r))
 	time.Sleep(time.Second)
