@@ -14,6 +14,7 @@ import (
 
 var (
 	errDoubtful = errors.New("the path can be read in two ways, and another guard would hold for one of them")
+	errClosed   = errors.New("the guard of this path makes no sense, so nobody is let in: see 'cutover status'")
 	errAddress  = errors.New("a guard does not let this address in")
 	errRate     = errors.New("a guard lets this client come less often")
 	errPassword = errors.New("a guard asks for a name and a password")
@@ -43,6 +44,9 @@ func (h *Handler) admit(e *exchange, view *rules.View) *problem {
 	}
 	if e.guard == nil {
 		return nil
+	}
+	if e.guard.Closed {
+		return h.turnAway(e, metrics.RefusedGuard, &problem{status: http.StatusServiceUnavailable, cause: errClosed})
 	}
 	if !e.guard.Permits(e.client) {
 		return h.turnAway(e, metrics.RefusedAddress, &problem{status: http.StatusForbidden, cause: errAddress})
@@ -127,7 +131,7 @@ func networkOf(client netip.Addr) netip.Addr {
 // Guarding says what a guard would do with a request.
 type Guarding struct {
 	Guard  *rules.Guard // nil if none holds, as for what a CA asks an ACME client of v1
-	Status int          // 403 or 400 where it is refused in any case; 0 otherwise
+	Status int          // 403, 400 or 503 where it is refused in any case; 0 otherwise
 	Why    []string     // sentences
 }
 
@@ -144,6 +148,8 @@ func (h *Handler) Guarding(r *http.Request) Guarding {
 	case view.GuardIsDoubtful(host, path):
 		g.Status, g.Why = http.StatusBadRequest, []string{"The path can be read in two ways, and another guard would hold for one of them: the answer is 400."}
 	case g.Guard == nil:
+	case g.Guard.Closed:
+		g.Status, g.Why = http.StatusServiceUnavailable, g.Guard.Explain(client)
 	case !g.Guard.Permits(client):
 		g.Status, g.Why = http.StatusForbidden, g.Guard.Explain(client)
 	default:

@@ -104,6 +104,30 @@ func (r *textRecorder) Header() http.Header            { return r.header }
 func (r *textRecorder) WriteHeader(int)                {}
 func (r *textRecorder) Write(text []byte) (int, error) { return r.text.Write(text) }
 
+func TestWhereAGuardMakesNoSenseNobodyIsLetIn(t *testing.T) {
+	s, v1 := guardedSite(t)
+	s.rows.Guards = []rules.GuardRow{guardRow(3, "a.test", func(r *rules.GuardRow) { r.Path, r.Allow = "/admin", "10.0.0.0/33" })}
+	view, problems := rules.Compile(s.rows, nil, time.Now())
+	if len(problems) != 1 {
+		t.Fatalf("%+v", problems)
+	}
+	s.views.Store(view)
+	if got := s.get(t, "a.test", "/admin/users", from("10.0.0.1")); got.StatusCode != http.StatusServiceUnavailable || v1.last.Load() != nil {
+		t.Errorf("%d %q", got.StatusCode, got.body)
+	}
+	if got := s.get(t, "a.test", "/", from("10.0.0.1")); got.StatusCode != http.StatusOK {
+		t.Errorf("another path answers %d", got.StatusCode)
+	}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://a.test/admin", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.RemoteAddr = "10.0.0.1:1"
+	if g := s.handler.Guarding(r); g.Status != http.StatusServiceUnavailable || len(g.Why) == 0 || !strings.Contains(g.Why[0], "makes no sense") {
+		t.Errorf("it is explained as %+v", g)
+	}
+}
+
 func TestAPathThatCanBeReadPastAGuardIsRefused(t *testing.T) {
 	s, v1 := guardedSite(t, guardRow(1, "a.test", func(r *rules.GuardRow) { r.Path, r.Allow = "/admin", "192.0.2.1" }))
 	for _, path := range []string{"//admin", "/x/..%2fadmin", "/admin;x/y"} {

@@ -27,6 +27,9 @@ func (d *Decision) Explain() []string {
 // Explain says in sentences what the guard does with a client.
 func (g *Guard) Explain(client netip.Addr) []string {
 	name := fmt.Sprintf("Guard %d (%s%s) holds", g.ID, g.Host, g.Path)
+	if g.Closed {
+		return []string{fmt.Sprintf("Guard %d (%s%s) makes no sense and never did: until it is mended nobody is let in, the answer is 503. 'cutover status' says what is wrong with it.", g.ID, g.Host, g.Path)}
+	}
 	if !g.Permits(client) {
 		return []string{fmt.Sprintf("%s: it refuses the address %s, the answer is 403.", name, client)}
 	}

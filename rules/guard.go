@@ -38,6 +38,8 @@ type Guard struct {
 	Burst       int               // at least 1
 	Users       map[string]string // names to hashes by bcrypt; empty: no password is asked for
 	Realm       string
+	// Closed says that the row makes no sense and never did: what it was to let in is not known, so nobody is.
+	Closed bool
 
 	row    GuardRow
 	host   string // as places name it
@@ -45,9 +47,15 @@ type Guard struct {
 	loose  string // the same as whoever decodes more than we do may read it
 }
 
+// ReasonClosed is part of the reason of a Problem whose guard is closed.
+const ReasonClosed = "until that is mended nobody is let in (503)"
+
 // Permits reports whether a client may come at all: deny goes before allow, and an allow that is not empty excludes all
 // others. An address that is not known is in no list.
 func (g *Guard) Permits(client netip.Addr) bool {
+	if g.Closed {
+		return false
+	}
 	client = client.Unmap()
 	has := func(p netip.Prefix) bool { return p.Contains(client) }
 	if slices.ContainsFunc(g.Deny, has) {
@@ -270,8 +278,31 @@ func (r GuardRow) sameMeaning(other GuardRow) bool {
 	return r == other
 }
 
-// guards makes all rows of guards ready. A bad one is served by its last good version, if there is one; one that is as it
-// was keeps its pointer.
+// closed makes of a row that makes no sense a guard that lets nobody in. Where its path cannot be told either, that is so for all
+// of its host; it returns nil where not even that can be told.
+func (r *GuardRow) closed() *Guard {
+	pattern, err := patternKey(r.Host)
+	if err != nil {
+		return nil
+	}
+	g := &Guard{ID: r.ID, Host: r.Host, Path: r.Path, Closed: true, row: *r, host: hostPart(pattern)}
+	if validatePath(r.Path) == nil {
+		g.prefix, g.loose = strings.TrimRight(normalizePath(r.Path), "/"), strings.TrimRight(loosePath(normalizePath(r.Path)), "/")
+	}
+	return g
+}
+
+// orClosed is guard for rows of which it was said already what is wrong.
+func (r *GuardRow) orClosed() *Guard {
+	guard, err := r.guard()
+	if err != nil {
+		return r.closed()
+	}
+	return guard
+}
+
+// guards makes all rows of guards ready. A bad one is served by its last good version; without one it lets nobody in. One that is
+// as it was keeps its pointer.
 func (c *compiler) guards(rows []GuardRow) *guards {
 	for key := range c.problems {
 		if key.table == "guards" {
@@ -293,13 +324,15 @@ func (c *compiler) guards(rows []GuardRow) *guards {
 
 // guard makes a row ready; last is the row's guard before, or nil. It returns nil where none is in force.
 func (c *compiler) guard(row *GuardRow, last *Guard) *Guard {
+	if last != nil && last.Closed {
+		last = nil // there is no good version
+	}
 	if last != nil && row.Enabled && last.row.sameMeaning(*row) {
 		return last
 	}
 	guard, err := row.guard()
 	if err != nil {
-		guard = last
-		c.report("guards", strconv.FormatInt(row.ID, 10), row.Host, err.Error(), guard != nil && row.Enabled)
+		guard = c.badGuard(row, last, err)
 	}
 	if !row.Enabled {
 		return nil
@@ -307,11 +340,23 @@ func (c *compiler) guard(row *GuardRow, last *Guard) *Guard {
 	return guard
 }
 
-// thawGuards makes the guards of a snapshot ready; a row that is bad in this release is left out.
+// badGuard says what is wrong with a row, and returns what holds in its place.
+func (c *compiler) badGuard(row *GuardRow, last *Guard, cause error) *Guard {
+	reason, guard := cause.Error(), last
+	if guard == nil && row.Enabled {
+		if guard = row.closed(); guard != nil {
+			reason += "; " + ReasonClosed
+		}
+	}
+	c.report("guards", strconv.FormatInt(row.ID, 10), row.Host, reason, last != nil && row.Enabled)
+	return guard
+}
+
+// thawGuards makes the guards of a snapshot ready.
 func thawGuards(rows []GuardRow) *guards {
 	var list []*Guard
 	for i := range rows {
-		if guard, err := rows[i].guard(); err == nil && rows[i].Enabled {
+		if guard := rows[i].orClosed(); guard != nil && rows[i].Enabled {
 			list = append(list, guard)
 		}
 	}

@@ -121,6 +121,41 @@ func TestABadGuardKeepsItsLastGoodVersionThroughARestart(t *testing.T) {
 	}
 }
 
+func TestAGuardThatNeverMadeSenseLetsNobodyInUntilItDoes(t *testing.T) {
+	typo := func(r *GuardRow) { r.Path, r.Allow = "/admin", "10.0.0.0/33" }
+	rows := rowsOf()
+	rows.Guards = []GuardRow{guard(1, "a.test", typo), guard(2, "b.test", func(r *GuardRow) { r.Path = "admin" })}
+	view, problems := Compile(rows, nil, noon)
+	if len(problems) != 2 || problems[0].Serving || !strings.Contains(problems[0].Reason, "nobody is let in") {
+		t.Errorf("%+v", problems)
+	}
+	restarted := thawed(t, view)
+	rows.Guards = []GuardRow{guard(1, "a.test", func(r *GuardRow) { r.Path, r.Allow = "/admin", "10.0.0.0/34" }), rows.Guards[1]}
+	edited := view.Update(Update{Guards: &rows.Guards})
+	if problems := edited.Problems(); len(problems) != 2 || problems[0].Serving {
+		t.Errorf("after another mistake: %+v", problems)
+	}
+	for name, view := range map[string]*View{"at first": view, "after a restart": restarted, "after another mistake": edited} {
+		for path, closed := range map[string]bool{"/admin": true, "/admin/x": true, "/": false} {
+			if g := view.Guard("a.test", path); (g != nil && g.Closed && !g.Permits(netip.MustParseAddr("10.0.0.1"))) != closed {
+				t.Errorf("%s: %s has the guard %+v", name, path, g)
+			}
+		}
+		if g := view.Guard("b.test", "/x"); g == nil || !g.Closed {
+			t.Errorf("%s: a host with a path that cannot be told has the guard %+v", name, g)
+		}
+	}
+	rows.Guards = []GuardRow{guard(1, "a.test", func(r *GuardRow) { r.Path, r.Allow = "/admin", "10.0.0.0/8" })}
+	mended := edited.Update(Update{Guards: &rows.Guards})
+	if g := mended.Guard("a.test", "/admin"); g == nil || g.Closed || len(mended.Problems()) != 0 {
+		t.Errorf("once mended: %+v, %+v", g, mended.Problems())
+	}
+	rows.Guards[0].Enabled, rows.Guards[0].Allow = false, "nobody"
+	if off, _ := Compile(rows, nil, noon); off.Guard("a.test", "/admin") != nil {
+		t.Error("one that is switched off holds")
+	}
+}
+
 func TestAGuardKeepsItsPointerAsLongAsItStays(t *testing.T) {
 	rows := []GuardRow{guard(1, "a.test", nil), guard(2, "b.test", nil)}
 	first := guarded(t, rows...)

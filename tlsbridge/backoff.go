@@ -1,8 +1,10 @@
 package tlsbridge
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -18,8 +20,9 @@ type Attempt struct {
 	At       time.Time // of the last one
 }
 
-// AttemptStore keeps attempts across restarts.
+// AttemptStore keeps attempts, across restarts and for all processes on the same storage.
 type AttemptStore interface {
+	Attempt(ctx context.Context, name string) (a Attempt, known bool, err error)
 	Attempts(ctx context.Context) ([]Attempt, error)
 	SaveAttempt(ctx context.Context, a Attempt) error
 	DeleteAttempt(ctx context.Context, name string) error
@@ -41,6 +44,12 @@ const (
 	stepsByCA = 2
 )
 
+// maxFailures is how many names may be known. Strangers can make names up where a rule says certificate = any.
+const maxFailures = 10_000
+
+// brokenOff is the error of an order from its beginning to its end: what stays, should the process end before.
+const brokenOff = "the order was broken off: the process that made it ended"
+
 // delay returns how long a name waits after so many failures in a row: 1 minute, 10, 100, then a day; ±20 %, so that
 // many names do not come at once.
 func delay(failures int) time.Duration {
@@ -60,9 +69,91 @@ func loadBackOff(ctx context.Context, store AttemptStore, log *slog.Logger) *bac
 		log.Warn("failed certificate attempts from before are not known", slog.Any("error", err))
 	}
 	for _, a := range attempts {
-		b.names[a.Name] = a
+		if a.Error != brokenOff { // else another process may be about to have the certificate: its visitors wait for that
+			b.names[a.Name] = a
+		}
 	}
 	return b
+}
+
+// meets is holds for who is about to order: it asks what other processes know, too.
+func (b *backOff) meets(ctx context.Context, name string) (Attempt, bool) {
+	if b.store == nil {
+		return b.holds(name)
+	}
+	a, known, err := b.store.Attempt(ctx, name)
+	if err != nil {
+		b.log.Warn("what other processes know of a name's failures is not known", slog.String("name", name), slog.Any("error", err))
+		return b.holds(name)
+	}
+	b.mu.Lock()
+	if known {
+		b.keep(a)
+	} else {
+		delete(b.names, name)
+	}
+	b.mu.Unlock()
+	return b.holds(name)
+}
+
+// begin keeps an order before it is made, as one that failed: should the process end in the middle of it, the next one does not
+// order again at once. Whoever begins has met, and says in the end how it went: by failed, failedByCA, withdraw or forget.
+func (b *backOff) begin(ctx context.Context, name string) {
+	b.mu.Lock()
+	a := b.next(name, brokenOff, stepsByCA)
+	b.mu.Unlock()
+	b.save(ctx, a)
+}
+
+// withdraw takes back a begin that counts as no failure.
+func (b *backOff) withdraw(ctx context.Context, name string) {
+	if a, known := b.last(name); known {
+		b.save(ctx, a)
+		return
+	}
+	if err := b.forget(ctx, name); err != nil {
+		b.log.Warn("an order that was not made is still kept", slog.String("name", name), slog.Any("error", err))
+	}
+}
+
+// keep keeps an attempt in memory, and makes room for it.
+func (b *backOff) keep(a Attempt) {
+	if _, known := b.names[a.Name]; !known && len(b.names) >= maxFailures {
+		list := slices.SortedFunc(maps.Values(b.names), lessUseful(time.Now()))
+		for _, least := range list[:maxFailures/10] {
+			delete(b.names, least.Name)
+		}
+	}
+	b.names[a.Name] = a
+}
+
+// lessUseful sorts what may be forgotten first to the front: what waits no longer, what failed once, and then the oldest.
+func lessUseful(now time.Time) func(a, b Attempt) int {
+	waits := func(a Attempt) int {
+		if now.Before(a.Next) {
+			return 1
+		}
+		return 0
+	}
+	return func(a, b Attempt) int {
+		return cmp.Or(cmp.Compare(waits(a), waits(b)), cmp.Compare(a.Failures, b.Failures), a.At.Compare(b.At))
+	}
+}
+
+// next is what a name's next failure makes of it.
+func (b *backOff) next(name, cause string, steps int) Attempt {
+	a := Attempt{Name: name, Failures: b.names[name].Failures + 1, At: time.Now(), Error: cause}
+	a.Next = a.At.Add(delay(min(a.Failures, steps)))
+	return a
+}
+
+func (b *backOff) save(ctx context.Context, a Attempt) {
+	if b.store == nil {
+		return
+	}
+	if err := b.store.SaveAttempt(context.WithoutCancel(ctx), a); err != nil {
+		b.log.Warn("a certificate attempt is not kept", slog.String("name", a.Name), slog.Any("error", err))
+	}
 }
 
 // holds returns the attempt that a name waits after, if it must wait.
@@ -92,26 +183,20 @@ func (b *backOff) last(name string) (Attempt, bool) {
 
 func (b *backOff) note(ctx context.Context, name string, cause error, steps int) Attempt {
 	b.mu.Lock()
-	a := Attempt{Name: name, Failures: b.names[name].Failures + 1, At: time.Now(), Error: cause.Error()}
-	a.Next = a.At.Add(delay(min(a.Failures, steps)))
-	b.names[name] = a
+	a := b.next(name, cause.Error(), steps)
+	b.keep(a)
 	b.mu.Unlock()
 	b.log.Warn("a certificate could not be had", slog.String("name", name), slog.Int("failures", a.Failures), slog.Time("next", a.Next), slog.Any("error", cause))
-	if b.store != nil {
-		if err := b.store.SaveAttempt(context.WithoutCancel(ctx), a); err != nil {
-			b.log.Warn("a failed certificate attempt is not kept", slog.String("name", name), slog.Any("error", err))
-		}
-	}
+	b.save(ctx, a)
 	return a
 }
 
 // forget lets a name be tried at once.
 func (b *backOff) forget(ctx context.Context, name string) error {
 	b.mu.Lock()
-	_, known := b.names[name]
 	delete(b.names, name)
 	b.mu.Unlock()
-	if !known || b.store == nil {
+	if b.store == nil {
 		return nil
 	}
 	return b.store.DeleteAttempt(context.WithoutCancel(ctx), name)

@@ -50,7 +50,7 @@ type CertificateOptions struct {
 	// never ordered at a handshake; nil allows none.
 	AllowedWildcard func(name string) bool
 
-	Attempts  AttemptStore // keeps failures across restarts; nil keeps them in memory
+	Attempts  AttemptStore // keeps failures, for all processes on Dir; nil keeps them in memory
 	Limits    Limits       // of orders for new certificates
 	Budget    BudgetStore  // keeps what was ordered, for all processes on Dir; nil keeps it in memory
 	Queue     Queue        // of names for Prefetch; nil for none
@@ -63,8 +63,11 @@ type CertificateOptions struct {
 	Exempt func(client netip.Addr) bool
 	// Files says which pair of files, BASE.crt and BASE.key in FilesDir, the operator keeps for a name. It is asked at every
 	// handshake, before all else; nil means none.
-	Files       func(name string) (base string, ok bool)
-	FilesDir    string
+	Files    func(name string) (base string, ok bool)
+	FilesDir string
+	// Active reports whether it is this process's turn to renew and to work the queue off, where several share Dir for a while;
+	// nil means that it always is. Certificates are served, and issued for visitors, in any case.
+	Active      func() bool
 	MaxInFlight int           // certificates being issued at once; 0 means 20
 	RenewEvery  time.Duration // between looks for certificates to renew; 0 means 10 minutes
 	Log         *slog.Logger  // nil discards
@@ -124,6 +127,9 @@ func NewCertificates(o CertificateOptions) (*Certificates, error) {
 	}
 	if o.MaxInFlight <= 0 {
 		o.MaxInFlight = 20
+	}
+	if o.Active == nil {
+		o.Active = func() bool { return true }
 	}
 	ring, err := openTickets(filepath.Join(o.Dir, "tickets.json"), o.Log)
 	if err != nil {

@@ -29,8 +29,10 @@ type pairs struct {
 	loaded map[string]*pairFiles // by base
 }
 
-// pairFiles is what is known of a pair.
+// pairFiles is what is known of a pair. All but known is guarded by the mutex of pairs, which is never held while a file is
+// read: handshakes of other pairs need it.
 type pairFiles struct {
+	known   chan struct{}    // closed when it was read for the first time
 	good    *tls.Certificate // the last one that was whole; nil if none was
 	stamps  [2]stamp         // of the files that were read last, good or not
 	problem error            // of those
@@ -54,17 +56,39 @@ func checkBase(base string) error {
 
 // get returns the certificate of a pair; nil if there never was a whole one.
 func (p *pairs) get(base string) *tls.Certificate {
+	pair, isNew := p.entry(base)
+	if isNew {
+		p.read(base, pair)
+		close(pair.known)
+	}
+	<-pair.known
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return pair.good
+}
+
+// entry returns what is known of a pair; whoever gets a new one reads it.
+func (p *pairs) entry(base string) (pair *pairFiles, isNew bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	pair, known := p.loaded[base]
 	if !known {
-		pair = &pairFiles{}
+		pair = &pairFiles{known: make(chan struct{})}
 		p.makeRoom()
 		p.loaded[base] = pair
-		p.read(base, pair)
 	}
 	pair.used = time.Now()
-	return pair.good
+	return pair, !known
+}
+
+// isKnown reports whether a pair was read at all.
+func (f *pairFiles) isKnown() bool {
+	select {
+	case <-f.known:
+		return true
+	default:
+		return false
+	}
 }
 
 // makeRoom forgets the pair that was not used for the longest time.
@@ -83,8 +107,10 @@ func (p *pairs) makeRoom() {
 
 // read reads a pair, and says in the log what is wrong with it.
 func (p *pairs) read(base string, pair *pairFiles) {
-	var certificate *tls.Certificate
-	pair.stamps, certificate, pair.problem = p.readFiles(base)
+	stamps, certificate, problem := p.readFiles(base)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pair.stamps, pair.problem = stamps, problem
 	if pair.problem != nil {
 		p.log.Error("a certificate cannot be read from its files", slog.String("name", base), slog.Bool("the last good one serves", pair.good != nil), slog.Any("error", pair.problem))
 		return
@@ -153,12 +179,12 @@ func (p *pairs) look() {
 func (p *pairs) lookAt(base string) {
 	now, err := p.stamps(base)
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	pair := p.loaded[base]
-	if pair == nil || pair.stamps == now && (err == nil || pair.problem != nil) {
-		return
+	same := pair == nil || !pair.isKnown() || pair.stamps == now && (err == nil || pair.problem != nil)
+	p.mu.Unlock()
+	if !same {
+		p.read(base, pair)
 	}
-	p.read(base, pair)
 }
 
 // list says how the pairs in memory are.
@@ -167,6 +193,9 @@ func (p *pairs) list() []Stored {
 	defer p.mu.Unlock()
 	list := make([]Stored, 0, len(p.loaded))
 	for base, pair := range p.loaded {
+		if !pair.isKnown() {
+			continue
+		}
 		stored := Stored{Name: base, Source: SourceFile, Files: []string{p.path(base, ".crt"), p.path(base, ".key")}}
 		if pair.good != nil {
 			stored.describe(pair.good.Leaf)

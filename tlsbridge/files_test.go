@@ -5,8 +5,11 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -136,5 +139,69 @@ func TestTheNameOfAPairCannotLeadElsewhere(t *testing.T) {
 		if p.get(base) != nil {
 			t.Errorf("%q was read", base)
 		}
+	}
+}
+
+// stuck is a file that cannot be read until somebody writes to it, as on a disk that hangs.
+func stuck(t *testing.T, path string) (release func()) {
+	t.Helper()
+	_ = os.Remove(path) // it need not be there
+	must(t, syscall.Mkfifo(path, 0o600))
+	return func() {
+		must(t, os.WriteFile(path, []byte("no certificate"), 0o600))
+	}
+}
+
+// awaitReading waits until files of a pair are being read.
+func awaitReading() {
+	for stacks := make([]byte, 1<<20); !strings.Contains(string(stacks[:runtime.Stack(stacks, true)]), "(*pairs).readFiles"); {
+		runtime.Gosched()
+	}
+}
+
+func TestADiskThatHangsHoldsUpNoOtherPair(t *testing.T) {
+	c, folder := fromFolder(t)
+	ca := newTestCA(t)
+	own := issue(t, ca, -day, 60*day, "shop.example.com")
+	must(t, layouts.Folder(folder, "shop", own))
+	must(t, layouts.Folder(folder, "slow", issue(t, ca, -day, 60*day, "slow.example.com")))
+	var reading sync.WaitGroup
+	release := stuck(t, filepath.Join(folder, "slow.crt"))
+	t.Cleanup(reading.Wait)
+	t.Cleanup(release)
+	reading.Go(func() { c.files.get("slow") })
+	awaitReading()
+	served := make(chan struct{})
+	reading.Go(func() {
+		defer close(served)
+		expectServed(t, c, "shop.example.com", own)
+	})
+	select {
+	case <-served:
+	case <-time.After(20 * time.Second):
+		t.Error("a handshake waits for files that it does not need")
+	}
+}
+
+func TestTheLastGoodPairIsServedWhileANewOneIsRead(t *testing.T) {
+	c, folder := fromFolder(t)
+	own := issue(t, newTestCA(t), -day, 60*day, "shop.example.com")
+	must(t, layouts.Folder(folder, "shop", own))
+	expectServed(t, c, "shop.example.com", own)
+	var work sync.WaitGroup
+	release := stuck(t, filepath.Join(folder, "shop.crt"))
+	t.Cleanup(work.Wait)
+	t.Cleanup(release)
+	work.Go(c.files.look)
+	awaitReading()
+	served := make(chan struct{})
+	work.Go(func() {
+		defer close(served)
+		expectServed(t, c, "shop.example.com", own)
+	})
+	select {
+	case <-served:
+	case <-time.After(20 * time.Second):
+		t.Error("a handshake waits for the disk")
 	}
 }

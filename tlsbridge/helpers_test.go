@@ -23,6 +23,7 @@ type fakeCA struct {
 	life time.Duration // of certificates
 
 	mu     sync.Mutex
+	takes  time.Duration           // an order
 	fails  func(name string) error // may be nil
 	orders []order
 }
@@ -48,11 +49,27 @@ func (f *fakeCA) ordered(since time.Time) []order {
 	return slices.DeleteFunc(slices.Clone(f.orders), func(o order) bool { return o.at.Before(since) })
 }
 
-func (f *fakeCA) Issue(_ context.Context, csr *x509.CertificateRequest) (*certmagic.IssuedCertificate, error) {
+// pause lets orders take their time, of which they notice when they are broken off.
+func (f *fakeCA) pause(ctx context.Context) error {
+	f.mu.Lock()
+	takes := f.takes
+	f.mu.Unlock()
+	select {
+	case <-time.After(takes):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (f *fakeCA) Issue(ctx context.Context, csr *x509.CertificateRequest) (*certmagic.IssuedCertificate, error) {
 	f.mu.Lock()
 	f.orders = append(f.orders, order{nameOf(csr), time.Now()})
 	fails := f.fails
 	f.mu.Unlock()
+	if err := f.pause(ctx); err != nil {
+		return nil, err
+	}
 	if fails != nil {
 		if err := fails(nameOf(csr)); err != nil {
 			return nil, err
@@ -188,6 +205,13 @@ func (k *keptAttempts) Attempts(context.Context) ([]Attempt, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return slices.Collect(maps.Values(k.list)), nil
+}
+
+func (k *keptAttempts) Attempt(_ context.Context, name string) (Attempt, bool, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	a, known := k.list[name]
+	return a, known, nil
 }
 
 func (k *keptAttempts) SaveAttempt(_ context.Context, a Attempt) error {

@@ -34,8 +34,8 @@ func (g *gate) issue(ctx context.Context, csr *x509.CertificateRequest, issue fu
 	return nil, err
 }
 
-// beginOrder says why nothing may be ordered for a name now. Else the order is paid for; what replaces a stored certificate
-// costs nothing.
+// beginOrder says why nothing may be ordered for a name now. Else the order is paid for, and begun; what replaces a stored
+// certificate costs nothing. certmagic holds the name's lock meanwhile, so no other process orders for it.
 func (c *Certificates) beginOrder(ctx context.Context, name string, spare bool) error {
 	if !c.allowed(name) {
 		return c.whyNotAllowed(name)
@@ -43,9 +43,17 @@ func (c *Certificates) beginOrder(ctx context.Context, name string, spare bool) 
 	if wrong := c.profile.Load(); wrong != nil {
 		return wrong
 	}
-	if last, waits := c.back.holds(name); waits {
+	if last, waits := c.back.meets(ctx, name); waits {
 		return errors.New("waiting after a failure: " + last.Error)
 	}
+	if err := c.payForOrder(ctx, name, spare); err != nil {
+		return err
+	}
+	c.back.begin(ctx, name)
+	return nil
+}
+
+func (c *Certificates) payForOrder(ctx context.Context, name string, spare bool) error {
 	if c.kept.has(name) || c.filed(name) {
 		return c.enterRenewal(ctx, name)
 	}
@@ -83,6 +91,7 @@ func (c *Certificates) notOrdered(ctx context.Context, name string, cause error)
 	c.event("failed", name, cause)
 	if problem, ok := rateLimit(cause); ok {
 		c.outage.answered()
+		c.back.withdraw(ctx, name)
 		c.budget.limited(ctx, name, problem)
 		return
 	}

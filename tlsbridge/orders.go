@@ -2,7 +2,6 @@ package tlsbridge
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
@@ -31,7 +30,8 @@ const (
 )
 
 func newOrders(directory string, roots *x509.CertPool, b *budget) *orders {
-	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: roots}}
+	transport := newTransport(roots)
+	transport.DisableKeepAlives = true // it is asked once
 	return &orders{directory: directory, budget: b, client: &http.Client{Transport: transport, Timeout: directoryTime}}
 }
 

@@ -2,16 +2,22 @@ package tlsbridge
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/caddyserver/certmagic"
+	"github.com/mholt/acmez/v3/acme"
 )
 
 // second is another process on the same storage and stores.
@@ -136,4 +142,128 @@ func TestARenewalThatFailsForItsOwnNameIsNoOutage(t *testing.T) {
 			t.Errorf("%d of 60 visitors of other new hosts were refused", refused)
 		}
 	})
+}
+
+// refused is what a CA says to a name whose challenge nobody answers.
+func refused(string) error {
+	return acme.Problem{Type: acme.ProblemTypeUnauthorized, Status: http.StatusForbidden, Detail: "the challenge was not answered"}
+}
+
+// mostWithin counts the orders of the busiest time of that length.
+func mostWithin(window time.Duration, orders []order) (most int) {
+	for i := range orders {
+		n := 0
+		for _, o := range orders[i:] {
+			if o.at.Sub(orders[i].at) < window {
+				n++
+			}
+		}
+		most = max(most, n)
+	}
+	return most
+}
+
+// freshName is for tests that break renewals off: certmagic remembers those by name for all of a process.
+func freshName() string { return strings.ToLower(rand.Text()) + ".test" }
+
+func TestTwoProcessesTryANameNoOftenerThanOne(t *testing.T) {
+	name := freshName()
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		r.ca.life = 12 * day
+		defer func() { r.stop() }()
+		r.mustShake(name)
+		next := r.second()
+		defer func() { next.stop() }()
+		r.ca.failWith(refused)
+		failing := time.Now()
+		time.Sleep(9 * day)
+		if most := mostWithin(time.Hour, r.ca.ordered(failing)); most == 0 || most > 3 {
+			t.Errorf("%d orders within an hour, want at most 3: at once, after a minute and after ten more", most)
+		}
+	})
+}
+
+func TestAnOrderThatARestartBreaksOffIsTriedAgainLaterAndLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, func(o *CertificateOptions) { o.Limits = Limits{PerName: 1000, PerDomain: 1000} })
+		defer func() { r.stop() }()
+		r.ca.takes = time.Minute
+		began := time.Now()
+		for range 60 {
+			synctest.Wait() // until it runs
+			r.certificates.Prepare("broken-off.test", netip.Addr{})
+			time.Sleep(20 * time.Second)
+			r.restart()
+		}
+		orders := len(r.ca.ordered(began))
+		if orders == 0 || orders > 5 {
+			t.Errorf("%d orders in 26 minutes with 60 restarts, want one at once, one after a minute and then one every ten", orders)
+		}
+		time.Sleep(12 * time.Minute)
+		r.mustShake("broken-off.test")
+		if attempts, _ := r.options.Attempts.Attempts(t.Context()); len(attempts) > 0 {
+			t.Errorf("after a success there is left: %+v", attempts)
+		}
+	})
+}
+
+func TestAVisitorWhoseNameAnotherProcessOrdersWaitsForIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		defer func() { r.stop() }()
+		r.ca.takes = 20 * time.Second
+		synctest.Wait() // until it runs
+		r.certificates.Prepare("ordered-elsewhere.test", netip.Addr{})
+		time.Sleep(5 * time.Second)
+		next := r.second()
+		defer func() { next.stop() }()
+		next.mustShake("ordered-elsewhere.test")
+		if orders := len(r.ca.ordered(time.Time{})); orders != 1 {
+			t.Errorf("%d orders", orders)
+		}
+	})
+}
+
+func TestOnlyTheActiveProcessRenewsAndWorksTheQueueOff(t *testing.T) {
+	name := freshName()
+	synctest.Test(t, func(t *testing.T) {
+		var active atomic.Bool
+		active.Store(true)
+		r := newRig(t, func(o *CertificateOptions) { o.Active = active.Load })
+		r.ca.life = 12 * day
+		defer func() { r.stop() }()
+		r.mustShake(name)
+		active.Store(false)
+		_, err := r.certificates.Prefetch(t.Context(), 0, []string{"queued-while-not-active.test"})
+		must(t, err)
+		time.Sleep(10 * day)
+		if orders := len(r.ca.ordered(time.Time{})); orders != 1 {
+			t.Fatalf("%d orders by a process that is not active, want the visitor's alone", orders)
+		}
+		active.Store(true)
+		time.Sleep(15 * time.Minute)
+		if orders := len(r.ca.ordered(time.Time{})); orders != 3 {
+			t.Errorf("%d orders 15 minutes after it is active again, want a renewal and one from the queue", orders)
+		}
+	})
+}
+
+func TestFailuresAreBoundedAndThoseOfStrangersNamesPushOutNoOthers(t *testing.T) {
+	b := loadBackOff(t.Context(), nil, slog.New(slog.DiscardHandler))
+	for range 3 {
+		b.failed(t.Context(), "shop.test", errDown)
+	}
+	for i := range 3 * maxFailures {
+		b.failed(t.Context(), fmt.Sprintf("n%d.stranger.test", i), errDown)
+	}
+	if known := len(b.waiting()); known > maxFailures || known < maxFailures/2 {
+		t.Errorf("%d names are known, want at most %d", known, maxFailures)
+	}
+	newest := fmt.Sprintf("n%d.stranger.test", 3*maxFailures-1)
+	for _, name := range []string{"shop.test", newest} {
+		if _, waits := b.holds(name); !waits {
+			t.Errorf("%s need not wait any more", name)
+		}
+	}
 }

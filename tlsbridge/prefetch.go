@@ -164,6 +164,9 @@ func (c *Certificates) workOff(ctx context.Context) {
 
 // workOffOnce tries every name that may be tried, and returns how long to wait for the next time.
 func (c *Certificates) workOffOnce(ctx context.Context) time.Duration {
+	if !c.options.Active() {
+		return prefetchSoonest
+	}
 	names, err := c.options.Queue.Pending(ctx, 0)
 	if err != nil {
 		c.options.Log.Warn("the queue of certificates cannot be read", slog.Any("error", err))

@@ -30,7 +30,7 @@ func (c *Certificates) checkProfile(ctx context.Context) {
 	if c.options.Profile == "" || c.options.Issuer != IssuerACME {
 		return
 	}
-	transport := c.newTransport()
+	transport := newTransport(c.options.Root)
 	defer transport.CloseIdleConnections()
 	for ctx.Err() == nil {
 		directory, err := c.newClient(transport).GetDirectory(ctx)

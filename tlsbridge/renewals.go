@@ -22,7 +22,10 @@ const (
 	renewalTime = 5 * time.Minute // for one
 )
 
-var errNotStored = errors.New("its certificate is not stored any more: the next visitor orders another")
+var (
+	errNotStored = errors.New("its certificate is not stored any more: the next visitor orders another")
+	errNotActive = errors.New("another process renews")
+)
 
 // late are the names whose renewal is due and did not succeed, and when each may be tried again. certmagic finds what is due
 // and tries it, and after failures waits up to six hours: right for a name that fails, and wrong for a CA that was down. What
@@ -137,11 +140,19 @@ func (c *Certificates) mayRenew(ctx context.Context, name string, renewal bool) 
 	if wrong := c.profile.Load(); wrong != nil {
 		return wrong
 	}
-	if last, waits := c.back.holds(name); waits {
+	if !c.options.Active() {
+		c.late.add(name, time.Now())
+		return errNotActive
+	}
+	if last, waits := c.back.meets(ctx, name); waits {
 		c.late.add(name, last.Next)
 		return errors.New("waiting after a failure: " + last.Error)
 	}
-	return c.enterRenewal(ctx, name)
+	if err := c.enterRenewal(ctx, name); err != nil {
+		return err
+	}
+	c.back.begin(ctx, name)
+	return nil
 }
 
 // enterRenewal is what stands before an order that renews: budgets are for new names alone. An imported certificate of several
@@ -191,6 +202,7 @@ func (c *Certificates) notRenewed(ctx context.Context, name string, cause error)
 	c.event("failed", name, cause)
 	if problem, ok := rateLimit(cause); ok {
 		c.outage.answered()
+		c.back.withdraw(ctx, name)
 		c.late.add(name, c.budget.limited(ctx, name, problem))
 		return
 	}
@@ -201,6 +213,7 @@ func (c *Certificates) notRenewed(ctx context.Context, name string, cause error)
 	}
 	c.outage.answered()
 	if refusesReplacement(cause) && c.late.makePlain(name) {
+		c.back.withdraw(ctx, name)
 		c.late.add(name, time.Now())
 		return
 	}
@@ -235,7 +248,7 @@ func (c *Certificates) renewLate(ctx context.Context) {
 
 func (c *Certificates) renewDue(ctx context.Context) {
 	names := c.late.due(time.Now())
-	if len(names) == 0 || c.outage.waits() != nil {
+	if len(names) == 0 || c.outage.waits() != nil || !c.options.Active() {
 		return
 	}
 	c.renewOne(ctx, names[0]) // alone: should the CA still be down, the others need not try

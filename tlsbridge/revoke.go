@@ -3,6 +3,7 @@ package tlsbridge
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
@@ -67,7 +68,7 @@ func (c *Certificates) revokeAtCA(ctx context.Context, stored Stored, reason int
 	if err != nil {
 		return err
 	}
-	transport := c.newTransport()
+	transport := newTransport(c.options.Root)
 	defer transport.CloseIdleConnections()
 	client := c.newClient(transport)
 	err = client.RevokeCertificate(ctx, acme.Account{}, chain[0], key, reason)
@@ -81,9 +82,10 @@ func (c *Certificates) revokeAtCA(ctx context.Context, stored Stored, reason int
 	return nil
 }
 
-func (c *Certificates) newTransport() *http.Transport {
+// newTransport returns the way to a CA whose https has these roots; nil means the system's.
+func newTransport(roots *x509.CertPool) *http.Transport {
 	return &http.Transport{
-		Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{RootCAs: c.options.Root}, // nil means the system's
+		Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{RootCAs: roots},
 		TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: 30 * time.Second,
 	}
 }

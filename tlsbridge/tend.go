@@ -33,6 +33,9 @@ func (c *Certificates) watchStorage(ctx context.Context) {
 // tend does what certmagic does not: it has imported certificates that hold for several names renewed, each name by itself, and
 // discards wildcard certificates that have ended and cannot be renewed, which would hide the names' own.
 func (c *Certificates) tend(ctx context.Context) {
+	if !c.options.Active() {
+		return
+	}
 	now := time.Now()
 	for _, stored := range c.List() {
 		switch {

@@ -76,39 +76,78 @@ const (
 	maxToRetry = 1000 // names that one look asks the journal for
 )
 
+// editedRules are the rules of which it matters whether they were edited.
+type editedRules interface {
+	IsWriter() bool
+	Snapshot() store.Snapshot
+	History(ctx context.Context, f store.Filter) ([]store.Change, error)
+}
+
 // retryEdited lets a name be tried again at once when somebody has edited its rows since it failed.
-func (d *daemon) retryEdited(ctx context.Context) error {
+func (d *daemon) retryEdited(ctx context.Context, rules editedRules) error {
 	ticker := time.NewTicker(retryLook)
 	defer ticker.Stop()
-	last := d.store.Snapshot().Seq
+	last := rules.Snapshot().Seq
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
 		}
-		if seq := d.store.Snapshot().Seq; seq != last {
-			last = seq
-			d.retryEditedSince(ctx)
+		seq := rules.Snapshot().Seq
+		if seq == last || !rules.IsWriter() { // else the failures are another worker's, too
+			continue
 		}
+		if err := d.retryEditedSince(ctx, rules); err != nil {
+			d.log.Debug("whether a failed certificate's rows were edited is not known yet", slog.Any("error", err))
+			continue
+		}
+		last = seq
 	}
 }
 
-func (d *daemon) retryEditedSince(ctx context.Context) {
+func (d *daemon) retryEditedSince(ctx context.Context, rules editedRules) error {
 	waiting := d.certificates.Status().BackedOff
+	wildcards := map[string]time.Time{}
 	for _, attempt := range waiting[:min(len(waiting), maxToRetry)] {
-		changes, err := d.store.History(ctx, store.Filter{Host: attempt.Name, Since: attempt.At, Limit: 1})
+		edited, err := editedSince(ctx, rules, attempt, wildcards)
 		if err != nil {
-			d.log.Debug("whether a failed certificate's rows were edited is not known", slog.Any("error", err))
-			return
+			return err
 		}
-		if len(changes) == 0 {
+		if !edited {
 			continue
 		}
 		if err := d.certificates.Retry(ctx, attempt.Name); err != nil {
 			d.log.Warn("a failed attempt from before is still kept", slog.String("name", attempt.Name), slog.Any("error", err))
 		}
 	}
+	return nil
+}
+
+// editedSince reports whether a row of a name's own was edited since it failed, or one of the table hosts that holds for it:
+// only that table says of *.parent and * who may have a certificate. wildcards is what was found of those before.
+func editedSince(ctx context.Context, rules editedRules, a tlsbridge.Attempt, wildcards map[string]time.Time) (bool, error) {
+	own, err := rules.History(ctx, store.Filter{Host: a.Name, Since: a.At, Limit: 1})
+	if err != nil || len(own) > 0 {
+		return len(own) > 0, err
+	}
+	_, parent, _ := strings.Cut(a.Name, ".")
+	for _, host := range []string{"*." + parent, "*"} {
+		if _, known := wildcards[host]; !known {
+			newest, err := rules.History(ctx, store.Filter{Host: host, Table: store.TableHosts, Limit: 1})
+			if err != nil {
+				return false, err
+			}
+			wildcards[host] = time.Time{}
+			if len(newest) > 0 {
+				wildcards[host] = newest[0].At
+			}
+		}
+		if !wildcards[host].Before(a.At.Truncate(time.Millisecond)) { // as precise as the journal
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // prefetcher is the certificates' queue as the admin API sees it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,7 +19,7 @@ func TestAFailedNameIsTriedAgainWhenItsRulesAreEditedAndNotWhenOthersAre(t *test
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"edited.test", "other.test"} {
+	for _, name := range []string{"edited.test", "other.test", "a.below.test", "deep.below.below.test"} {
 		failed := observed.Attempt{Name: name, Failures: 3, At: time.Now(), Next: time.Now().Add(time.Hour), Error: "dns"}
 		if err := db.SaveAttempt(t.Context(), failed); err != nil {
 			t.Fatal(err)
@@ -37,7 +38,8 @@ func TestAFailedNameIsTriedAgainWhenItsRulesAreEditedAndNotWhenOthersAre(t *test
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 2)
 	go func() { ended <- d.store.Run(ctx) }()
-	go func() { ended <- d.retryEdited(ctx) }()
+	rules := &onceUnreadable{Store: d.store}
+	go func() { ended <- d.retryEdited(ctx, rules) }()
 	defer func() {
 		cancel()
 		if err := errors.Join(<-ended, <-ended, d.close()); err != nil {
@@ -45,14 +47,31 @@ func TestAFailedNameIsTriedAgainWhenItsRulesAreEditedAndNotWhenOthersAre(t *test
 		}
 		d.certificates.Close()
 	}()
-	edit := store.Edit{Table: store.TableRules, Row: map[string]any{"host": "edited.test", "percent": 10}}
-	if _, err := d.store.Apply(t.Context(), store.Author{Name: "tester", Via: "test"}, []store.Edit{edit}, false); err != nil {
+	edits := []store.Edit{
+		{Table: store.TableRules, Row: map[string]any{"host": "edited.test", "percent": 10}},
+		{Table: store.TableRules, Row: map[string]any{"host": "*", "percent": 10}}, // says nothing of certificates
+		{Table: store.TableHosts, Row: map[string]any{"host": "*.below.test", "certificate": "any"}},
+	}
+	if _, err := d.store.Apply(t.Context(), store.Author{Name: "tester", Via: "test"}, edits, false); err != nil {
 		t.Fatal(err)
 	}
-	waiting := waitForBackedOff(t, d, 1)
-	if len(waiting) != 1 || waiting[0].Name != "other.test" {
+	waiting := waitForBackedOff(t, d, 2)
+	if len(waiting) != 2 || waiting[0].Name != "deep.below.below.test" || waiting[1].Name != "other.test" {
 		t.Errorf("%+v wait", waiting)
 	}
+}
+
+// onceUnreadable are rules whose history cannot be read the first time.
+type onceUnreadable struct {
+	*store.Store
+	asked atomic.Bool
+}
+
+func (o *onceUnreadable) History(ctx context.Context, f store.Filter) ([]store.Change, error) {
+	if !o.asked.Swap(true) {
+		return nil, errors.New("the disk is busy")
+	}
+	return o.Store.History(ctx, f)
 }
 
 // waitForBackedOff waits until no more names are held back than so many.

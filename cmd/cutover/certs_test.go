@@ -75,3 +75,13 @@ func TestDaysLeftArePlain(t *testing.T) {
 		}
 	}
 }
+
+func TestASummaryOfVeryManyCertificatesIsMadeSeldom(t *testing.T) {
+	for took, want := range map[time.Duration]time.Duration{
+		time.Millisecond: 15 * time.Second, 300 * time.Millisecond: time.Minute, 4 * time.Second: 5 * time.Minute,
+	} {
+		if got := summaryLife(took); got != want {
+			t.Errorf("one that took %v is good for %v, want %v", took, got, want)
+		}
+	}
+}

@@ -110,7 +110,7 @@ func (d *daemon) components() map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
 		"rules":        d.store.Run,
 		"certificates": d.certificates.Run,
-		"retries":      d.retryEdited,
+		"retries":      func(ctx context.Context) error { return d.retryEdited(ctx, d.store) },
 		"targets":      d.upstreams.Run,
 		"access log":   d.access.Run,
 		"error pages":  d.pages.Run,

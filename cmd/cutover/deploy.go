@@ -21,7 +21,7 @@ import (
 const releaseRoot = "/opt/cutover"
 
 func newDeployCommand(env *environment) *cobra.Command {
-	judge, dry := judgeTime, false
+	judge, dry, force := judgeTime, false, false
 	cmd := &cobra.Command{
 		Use:   "deploy FILE",
 		Short: "Take a release into use: check, swap, restart, judge, put back if it is worse",
@@ -42,26 +42,29 @@ and was judged good.`,
 			if dry {
 				done, work = args[0]+" may be deployed; nothing was changed (--dry-run)", (*release.Deployer).DryRun
 			}
-			return deployed(env, done, withDeployer(env, judge, func(d *release.Deployer) error { return work(d, cmd.Context(), args[0]) }))
+			return deployed(env, done, withDeployer(env, judge, force, func(d *release.Deployer) error { return work(d, cmd.Context(), args[0]) }))
 		},
 	}
-	addJudgeFlag(cmd, &judge)
+	addJudgeFlags(cmd, &judge, &force)
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "only check FILE beside what runs, change nothing")
 	return cmd
 }
 
 func newRollbackCommand(env *environment) *cobra.Command {
-	judge := judgeTime
+	judge, force := judgeTime, false
 	cmd := &cobra.Command{
 		Use:   "rollback [RELEASE]",
 		Short: "Go back to the release before, or to another",
 		Long: `Go back to the release before the one in use, or to another of /opt/cutover/releases. It is checked, swapped, restarted and
-judged as a deploy is. Doing it twice goes forth again.`,
+judged as a deploy is. Doing it twice goes forth again.
+
+A release that does not know all that is in force is refused: one with rules schema 1 knows no guards, and would let everybody in.
+It says what would be lost; --force goes back all the same.`,
 		Example: "  sudo cutover rollback\n  sudo cutover rollback cutover-20261120221100",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			current := ""
-			err := withDeployer(env, judge, func(d *release.Deployer) error {
+			err := withDeployer(env, judge, force, func(d *release.Deployer) error {
 				err := d.Rollback(cmd.Context(), strings.Join(args, ""))
 				current, _ = d.Folder.Current() // for the text alone
 				return err
@@ -69,14 +72,15 @@ judged as a deploy is. Doing it twice goes forth again.`,
 			return deployed(env, current+" serves", err)
 		},
 	}
-	addJudgeFlag(cmd, &judge)
+	addJudgeFlags(cmd, &judge, &force)
 	return cmd
 }
 
 // judgeTime is how long a new release is watched unless told otherwise.
 const judgeTime = 30 * time.Second
 
-func addJudgeFlag(cmd *cobra.Command, judge *time.Duration) {
+func addJudgeFlags(cmd *cobra.Command, judge *time.Duration, force *bool) {
+	cmd.Flags().BoolVar(force, "force", false, "take a release that does not know all that is in force, such as guards")
 	cmd.Flags().DurationVar(judge, "judge", *judge, "how long the new release is watched before it is good")
 }
 
@@ -99,6 +103,8 @@ func deployHint(err error) string {
 		return "build a release anew, or remove that one if it is not in use"
 	case errors.As(err, new(*release.Refused)):
 		return "mend what it says above, then deploy again"
+	case errors.As(err, new(*release.Forgets)):
+		return "guards do not hold until a newer release serves; to go on all the same: --force"
 	case errors.As(err, new(*release.NotInstalled)):
 		return "scripts/install.sh first; to try Cutover out without systemd: ./run-dev.sh"
 	case errors.As(err, new(*release.PutBack)):
@@ -110,7 +116,7 @@ func deployHint(err error) string {
 }
 
 // withDeployer runs work as root, deaf to what must not stop it half-way.
-func withDeployer(env *environment, judge time.Duration, work func(*release.Deployer) error) error {
+func withDeployer(env *environment, judge time.Duration, force bool, work func(*release.Deployer) error) error {
 	if judge < time.Second {
 		return &usageError{fmt.Errorf("--judge must be 1s or more, not %v", judge)}
 	}
@@ -128,16 +134,20 @@ func withDeployer(env *environment, judge time.Duration, work func(*release.Depl
 	defer progress.clear()
 	return work(&release.Deployer{
 		Folder: release.Folder{Root: releaseRoot},
-		System: release.Machine{Ask: func(ctx context.Context) (release.Sample, error) {
-			defer client.Close() // the next look is at whoever listens by then
-			return sample(ctx, client)
-		}},
+		System: release.Machine{
+			Ask: func(ctx context.Context) (release.Sample, error) {
+				defer client.Close() // the next look is at whoever listens by then
+				return sample(ctx, client)
+			},
+			Lost: func(ctx context.Context, schema int) ([]string, error) { return lost(ctx, client, schema) },
+		},
 		Say: func(format string, values ...any) {
 			progress.wipe()
 			_ = say(env.stdout, format, values...)
 		},
 		Progress: progress.line,
 		Judge:    judge,
+		Force:    force,
 	})
 }
 

@@ -45,7 +45,7 @@ func (d *daemon) targetFor(host string, client netip.Addr) tlsbridge.Destination
 // HTTP with whoever it is, past every guard. So it is not done for a host that has one.
 func (d *daemon) challengeOfV1(host string, client netip.Addr) (tlsbridge.Destination, bool) {
 	view := d.store.Load()
-	if !view.Knows(host) || view.Guarded(host) || d.certificates.HoldsChallenge(host) {
+	if !view.Knows(host) || view.Guarded(host) || d.certificates.HoldsTLSChallenge(host) {
 		return tlsbridge.Destination{}, false
 	}
 	first := view.FirstVersion(&rules.Request{Method: http.MethodGet, Host: host, Path: "/", ClientIP: client})

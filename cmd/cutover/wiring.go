@@ -33,6 +33,7 @@ func (d *daemon) openCertificates(context.Context) error {
 	options.Any = func(name string) bool { return !strings.HasPrefix(name, "*.") && !d.store.Load().Names(name) }
 	options.Files = func(name string) (string, bool) { return certificateFile(d.store.Load(), name) }
 	options.Attempts, options.Budget, options.Queue = attempts{d.observed}, budgets{d.observed}, d.observed
+	options.Active = d.store.IsWriter // there is one, also when a takeover fails
 	options.Log, options.OnEvent = d.log, d.countCertificateEvent
 	options.HTTPPort, _ = port(d.sockets[systemd.HTTP])
 	options.TLSPort, options.ListenHost = port(d.sockets[systemd.HTTPS])
@@ -202,6 +203,11 @@ func (a attempts) Attempts(ctx context.Context) ([]tlsbridge.Attempt, error) {
 		list[i] = tlsbridge.Attempt(row)
 	}
 	return list, err
+}
+
+func (a attempts) Attempt(ctx context.Context, name string) (tlsbridge.Attempt, bool, error) {
+	row, known, err := a.db.Attempt(ctx, name)
+	return tlsbridge.Attempt(row), known, err
 }
 
 func (a attempts) SaveAttempt(ctx context.Context, attempt tlsbridge.Attempt) error {

@@ -164,8 +164,14 @@ func (s *Server) showCertificate(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// nameAsked returns the name that a request is about in the form that certificates are filed under. A name without a dot, or what
+// cannot be a host, is that of a pair of files, and stays as it is.
 func nameAsked(r *http.Request) string {
-	return strings.ToLower(strings.TrimSuffix(r.PathValue("name"), "."))
+	name := r.PathValue("name")
+	if normal, err := NormalizePattern(name); err == nil && strings.Contains(normal, ".") {
+		return normal
+	}
+	return name
 }
 
 // retryCertificate answers when there is a certificate or a failure.

@@ -61,6 +61,19 @@ func TestCertificatesAreAskedForByName(t *testing.T) {
 	}
 }
 
+func TestNamesOfCertificatesAreTakenInEveryWayOfWritingThem(t *testing.T) {
+	d := &desk{}
+	client := tester(t, &Server{Certificates: d})
+	for asked, want := range map[string]string{
+		"Shop.Example.COM.": "shop.example.com", "BÜCHER.example": "xn--bcher-kva.example", "bücher.example.": "xn--bcher-kva.example",
+		"*.BÜCHER.example": "*.xn--bcher-kva.example", "Own_Pair": "Own_Pair", "own.pair_2026": "own.pair_2026",
+	} {
+		if _, err := client.RevokeCertificate(t.Context(), asked, 0); err != nil || d.revoked != want {
+			t.Errorf("%s was taken for %s, want %s: %v", asked, d.revoked, want, err)
+		}
+	}
+}
+
 func TestWhereThereAreNoCertificatesItIsSaidSo(t *testing.T) {
 	client := tester(t, &Server{})
 	var refused *Error

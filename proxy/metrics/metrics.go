@@ -39,11 +39,12 @@ const (
 	RefusedPassword = "password" // none was given, or a wrong one
 	RefusedAttempts = "attempts" // the client has given too many wrong passwords
 	RefusedBusy     = "busy"     // too many passwords are being checked
+	RefusedGuard    = "guard"    // its row makes no sense
 	RefusedPath     = "path"     // it can be read in two ways, and guards tell them apart
 )
 
 func refusals() []string {
-	return []string{RefusedAddress, RefusedRate, RefusedPassword, RefusedAttempts, RefusedBusy, RefusedPath}
+	return []string{RefusedAddress, RefusedRate, RefusedPassword, RefusedAttempts, RefusedBusy, RefusedGuard, RefusedPath}
 }
 
 // New returns metrics that all stand at zero.

@@ -21,13 +21,14 @@ need_root() { [[ $EUID == 0 ]] || fail "this needs root" "sudo $0 $*"; }
 # knows VERB: true if the installed release has a verb.
 knows() { [[ $("$link" --help 2>/dev/null) == *$'\n'"  $1 "* ]]; }
 
-# arguments ARG…: reads what all three scripts take into $host, $file, $dry and $judge; the rest is a mistake.
+# arguments ARG…: reads what all three scripts take into $host, $file, $dry, $force and $judge; the rest is a mistake.
 # shellcheck disable=SC2034 # for the scripts that source this
 arguments() {
-  host='' file='' dry='' judge=''
+  host='' file='' dry='' force='' judge=''
   while [[ $# -gt 0 ]]; do
     case $1 in
       --dry-run) dry=1 ;;
+      --force) force=1 ;;
       --host) host=${2:-} ; shift || true; [[ -n $host ]] || fail "--host needs a name" "$0 --help" ;;
       --host=*) host=${1#*=} ;;
       --judge) judge=${2:-} ; shift || true; [[ -n $judge ]] || fail "--judge needs a time, such as 30s" "$0 --help" ;;

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 )
 
@@ -18,6 +19,8 @@ type System interface {
 	Check(ctx context.Context, release string) (said string, err error)
 	// Notes tells what the operator should know of a release that has passed.
 	Notes(ctx context.Context, release string) []string
+	// Losses lists what is in force now, and would not be with a release, since it does not know of such things.
+	Losses(ctx context.Context, release string) ([]string, error)
 	// Restart makes the service run what the symlink leads to. An error says that it does not.
 	Restart(ctx context.Context) error
 	// Stop ends the service.
@@ -39,6 +42,7 @@ type Deployer struct {
 	Say      func(format string, values ...any) // tells of each step; whether anybody reads it does not matter
 	Progress func(text string)                  // is told every second how the judging goes
 
+	Force    bool          // take a release that does not know all that is in force
 	Judge    time.Duration // how long a new release is watched; 0 means 30 s
 	Shortly  time.Duration // how long one that was put back is; 0 means 3 s
 	Patience time.Duration // how long a started process may take to answer; 0 means 10 s
@@ -48,6 +52,16 @@ type Deployer struct {
 type Refused struct{ Reason string }
 
 func (e *Refused) Error() string { return e.Reason + "; nothing was changed" }
+
+// Forgets says that a release does not know all that is in force, and was not taken into use for that reason.
+type Forgets struct {
+	Release string
+	Lost    []string
+}
+
+func (e *Forgets) Error() string {
+	return fmt.Sprintf("%s does not know what is in force: %s; nothing was changed", e.Release, strings.Join(e.Lost, "; "))
+}
 
 // PutBack says that a release was worse, and that the one before serves again.
 type PutBack struct {
@@ -177,6 +191,24 @@ func (d *Deployer) check(ctx context.Context, release string) error {
 	}
 	for _, note := range d.System.Notes(ctx, release) {
 		d.Say("note: %s", note)
+	}
+	return d.mayForget(ctx, release)
+}
+
+// mayForget refuses a release that does not know what is in force, unless it is to be taken all the same.
+func (d *Deployer) mayForget(ctx context.Context, release string) error {
+	lost, err := d.System.Losses(ctx, release)
+	if err != nil {
+		d.Say("note: whether %s knows all that is in force is not known: %v", release, err)
+	}
+	if len(lost) == 0 {
+		return nil
+	}
+	if !d.Force {
+		return &Forgets{release, lost}
+	}
+	for _, each := range lost {
+		d.Say("WARNING: lost with this release: %s", each)
 	}
 	return nil
 }

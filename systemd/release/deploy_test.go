@@ -24,6 +24,7 @@ type fake struct {
 	dead    bool // nobody answers
 
 	check    error
+	lost     []string // with another release
 	restart  func(release string) error
 	restarts func() int
 	active   error
@@ -32,11 +33,14 @@ type fake struct {
 
 func (f *fake) step(text string) { f.steps = append(f.steps, text) }
 
-func (f *fake) Installed() error                       { return nil }
-func (f *fake) Notes(context.Context, string) []string { return nil }
-func (f *fake) Journal(context.Context) string         { return "" }
-func (f *fake) Runs(pid int, release string) bool      { return pid == f.pid && release == f.serving }
-func (f *fake) Stop(context.Context) error             { f.step("stop"); f.dead = true; return nil }
+func (f *fake) Installed() error                                 { return nil }
+func (f *fake) Notes(context.Context, string) []string           { return nil }
+func (f *fake) Journal(context.Context) string                   { return "" }
+func (f *fake) Losses(context.Context, string) ([]string, error) { return f.lost, nil }
+func (f *fake) Runs(pid int, release string) bool                { return pid == f.pid && release == f.serving }
+
+func (f *fake) Stop(context.Context) error { f.step("stop"); f.dead = true; return nil }
+
 func (f *fake) Check(_ context.Context, r string) (string, error) {
 	f.step("check " + filepath.Base(r))
 	time.Sleep(time.Second)
@@ -362,6 +366,47 @@ func TestARollbackGoesBackAndForthOrToANamedRelease(t *testing.T) {
 				t.Errorf("rolled back to %s", wrong)
 			}
 		}
+	})
+}
+
+func TestAReleaseThatDoesNotKnowWhatIsInForceIsTakenByForceAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, d, build := machine(t)
+		if err := d.Deploy(t.Context(), build(two)); err != nil {
+			t.Fatal(err)
+		}
+		f.lost, f.steps = []string{"2 guards: everybody would get in there"}, nil
+		var forgets *Forgets
+		for name, err := range map[string]error{"rollback": d.Rollback(t.Context(), ""), "dry run": d.DryRun(t.Context(), build(three)), "deploy": d.Deploy(t.Context(), build(three))} {
+			if !errors.As(err, &forgets) || !strings.Contains(err.Error(), "everybody would get in") || !strings.Contains(err.Error(), "nothing was changed") {
+				t.Errorf("%s: got %v", name, err)
+			}
+		}
+		if current, err := f.folder.Current(); err != nil || filepath.Base(current) != two {
+			t.Errorf("%s is in use, %v", current, err)
+		}
+		f.steps, d.Force = nil, true
+		if err := d.Rollback(t.Context(), ""); err != nil {
+			t.Error(err)
+		}
+		f.expect(t, one, "check "+one, "restart "+one)
+	})
+}
+
+func TestAReleaseThatIsWorseIsPutBackWhateverTheOneBeforeKnows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, d, build := machine(t)
+		f.restart = func(release string) error {
+			if filepath.Base(release) != two {
+				return nil
+			}
+			f.lost = []string{"2 guards: everybody would get in there"}
+			return errors.New("it does not start")
+		}
+		if err := d.Deploy(t.Context(), build(two)); !errors.As(err, new(*PutBack)) {
+			t.Errorf("got %v", err)
+		}
+		f.expect(t, one, "check "+two, "restart "+two, "restart "+one)
 	})
 }
 

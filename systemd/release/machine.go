@@ -19,6 +19,8 @@ import (
 // Machine is the System that this program runs on. It needs root.
 type Machine struct {
 	Ask func(ctx context.Context) (Sample, error) // asks the process that serves
+	// Lost lists what is in force and not known to a release whose rules have that schema.
+	Lost func(ctx context.Context, schema int) ([]string, error)
 }
 
 const (
@@ -219,26 +221,41 @@ func (Machine) Notes(ctx context.Context, release string) []string {
 
 type unit struct{ Name, Text string }
 
-// unitsOf asks a release for its units, as the service's user.
-func unitsOf(ctx context.Context, release string) ([]unit, error) {
+// Losses is of System.
+func (m Machine) Losses(ctx context.Context, release string) ([]string, error) {
+	var build struct {
+		Schema int `json:"schema"`
+	}
+	if err := ask(ctx, &build, release, "version", "-o", "json"); err != nil {
+		return nil, fmt.Errorf("it does not say its schema: %w", err)
+	}
+	return m.Lost(ctx, build.Schema)
+}
+
+// unitsOf asks a release for its units.
+func unitsOf(ctx context.Context, release string) (files []unit, err error) {
+	return files, ask(ctx, &files, release, "units", "-o", "json")
+}
+
+// ask asks a release for something, as the service's user.
+func ask(ctx context.Context, into any, release string, arguments ...string) error {
 	account, err := user.Lookup(serviceUser)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	uid, uidErr := strconv.ParseUint(account.Uid, 10, 32)
 	gid, gidErr := strconv.ParseUint(account.Gid, 10, 32)
 	if err := errors.Join(uidErr, gidErr); err != nil {
-		return nil, err
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	c := command(ctx, release, "units", "-o", "json")
+	c := command(ctx, release, arguments...)
 	c.Env, c.Dir = []string{"PATH=/usr/bin:/bin"}, "/"
 	c.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 	output, err := c.Output()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var files []unit
-	return files, json.Unmarshal(output, &files)
+	return json.Unmarshal(output, into)
 }

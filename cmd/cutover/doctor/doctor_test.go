@@ -14,6 +14,7 @@ import (
 
 	"cutover/proxy"
 	"cutover/proxy/admin"
+	"cutover/rules"
 	"cutover/systemd/units"
 )
 
@@ -202,6 +203,10 @@ func spoiledMachines() map[string]spoiled {
 			p.Reach = func(context.Context, string) error { return errors.New("no route") }
 		}, "certificates", Warn, "no route"},
 		"the database": {func(p *patient) { p.status.Store.Problem = "the database is damaged" }, "rules", Fail, "damaged"},
+		"a guard that never made sense": {func(p *patient) {
+			p.status.Rules.ProblemsTotal = 1
+			p.status.Rules.Problems = []rules.Problem{{Table: "guards", Row: "3", Host: "shop.test", Reason: "allow: nobody; " + rules.ReasonClosed}}
+		}, "rules", Fail, "guard 3 of shop.test"},
 		"spoiled rows": {func(p *patient) { p.status.Rules.ProblemsTotal = 2 }, "rules", Warn, "2 rows"},
 		"a dead daemon's database": {func(p *patient) {
 			p.silent, p.Rules = errors.New("refused"), func(context.Context) (string, error) { return "", errors.New("not a database") }

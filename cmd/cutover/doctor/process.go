@@ -8,6 +8,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"cutover/rules"
 )
 
 func (x *examination) admin(context.Context) {
@@ -118,6 +120,8 @@ func (x *examination) rules(ctx context.Context) {
 	switch {
 	case x.answered && x.status.Store.Problem != "":
 		x.fail("rules", x.status.Store.Problem+"; the last good rules serve on", "cutover status; 'When something is wrong' in docs/operations.md")
+	case x.answered && closedGuard(x.status.Rules.Problems) != "":
+		x.fail("rules", closedGuard(x.status.Rules.Problems), "cutover status says what is wrong with it; cutover guards set mends it")
 	case x.answered && x.status.Rules.ProblemsTotal > 0:
 		x.warn("rules", fmt.Sprintf("%d rows are not served as they are written", x.status.Rules.ProblemsTotal), "cutover status lists them; mend the rows")
 	case x.answered:
@@ -127,6 +131,16 @@ func (x *examination) rules(ctx context.Context) {
 	default:
 		x.offline(ctx)
 	}
+}
+
+// closedGuard names a guard that makes no sense and never did: visitors get 503 there.
+func closedGuard(problems []rules.Problem) string {
+	for _, p := range problems {
+		if strings.Contains(p.Reason, rules.ReasonClosed) {
+			return fmt.Sprintf("guard %s of %s never made sense, so nobody is let in there", p.Row, p.Host)
+		}
+	}
+	return ""
 }
 
 // offline looks at the database itself.

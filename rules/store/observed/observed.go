@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS attempts(
 ) WITHOUT ROWID;
 ` + budgetSchema + queueSchema
 
-// The bounds of attempts; the oldest go first.
+// The bounds of attempts. What waits no longer goes first, then what failed once, the oldest of it before the others.
 const (
 	maxAttempts = 10_000
 	maxError    = 2000 // bytes
@@ -172,6 +172,17 @@ func (d *DB) Attempts(ctx context.Context) ([]Attempt, error) {
 	return list, rows.Err()
 }
 
+// Attempt returns a name's attempt, if there is one.
+func (d *DB) Attempt(ctx context.Context, name string) (a Attempt, known bool, err error) {
+	var next, at int64
+	err = d.db.QueryRowContext(ctx, "SELECT name, failures, next, error, at FROM attempts WHERE name=?", name).Scan(&a.Name, &a.Failures, &next, &a.Error, &at)
+	if errors.Is(err, sql.ErrNoRows) {
+		return Attempt{}, false, nil
+	}
+	a.Next, a.At = time.UnixMilli(next), time.UnixMilli(at)
+	return a, err == nil, err
+}
+
 // SaveAttempt keeps an attempt, over the one for the same name. The end of a very long error is cut off.
 func (d *DB) SaveAttempt(ctx context.Context, a Attempt) error {
 	a.Error = bounded(a.Error)
@@ -182,7 +193,7 @@ func (d *DB) SaveAttempt(ctx context.Context, a Attempt) error {
 		return err
 	}
 	_, err = d.db.ExecContext(ctx, `DELETE FROM attempts WHERE (SELECT count(*) FROM attempts) > ?1
-		AND name IN (SELECT name FROM attempts ORDER BY at DESC, name LIMIT -1 OFFSET ?1)`, maxAttempts)
+		AND name IN (SELECT name FROM attempts ORDER BY next > ?2 DESC, failures DESC, at DESC, name LIMIT -1 OFFSET ?1)`, maxAttempts, time.Now().UnixMilli())
 	return err
 }
 

@@ -38,6 +38,12 @@ func TestAttemptsAreKeptUntilTheyAreForgotten(t *testing.T) {
 	if got, err := db.Attempts(t.Context()); err != nil || len(got) != 1 || got[0] != want {
 		t.Errorf("%+v, %v", got, err)
 	}
+	if got, known, err := db.Attempt(t.Context(), "a.test"); err != nil || !known || got != want {
+		t.Errorf("%+v, %v, %v", got, known, err)
+	}
+	if _, known, err := db.Attempt(t.Context(), "b.test"); err != nil || known {
+		t.Errorf("one that was forgotten: %v, %v", known, err)
+	}
 }
 
 func TestADamagedFileIsMovedAsideAndMadeAnew(t *testing.T) {
@@ -105,7 +111,7 @@ func TestOnlySoMuchIsKept(t *testing.T) {
 	defer func() { _ = db.Close() }()
 	exec(t, filepath.Join(dir, File), fmt.Sprintf(`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<%d)
 		INSERT INTO attempts SELECT 'h'||i||'.test', 1, 0, '', i FROM n`, maxAttempts))
-	newest := Attempt{Name: "new.test", At: time.UnixMilli(maxAttempts + 1), Error: strings.Repeat("ä", maxError)}
+	newest := Attempt{Name: "new.test", Failures: 1, At: time.UnixMilli(maxAttempts + 1), Error: strings.Repeat("ä", maxError)}
 	if err := db.SaveAttempt(t.Context(), newest); err != nil {
 		t.Fatal(err)
 	}
@@ -115,6 +121,27 @@ func TestOnlySoMuchIsKept(t *testing.T) {
 	}
 	if first, last := got[0], got[len(got)-1]; first.Name != "h2.test" || last.Name != "new.test" || len(last.Error) != maxError {
 		t.Errorf("from %s to %s with %d bytes of error", first.Name, last.Name, len(last.Error))
+	}
+}
+
+func TestWhatFailedOftenAndWaitsOutlivesWhatFailedOnce(t *testing.T) {
+	dir := t.TempDir()
+	db := openIn(t, dir)
+	defer func() { _ = db.Close() }()
+	later := time.Now().Add(time.Hour)
+	exec(t, filepath.Join(dir, File), fmt.Sprintf(`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<%d)
+		INSERT INTO attempts SELECT 'h'||i||'.stranger.test', 1, %d, '', i FROM n`, maxAttempts-2, later.UnixMilli()))
+	often := Attempt{Name: "often.test", Failures: 3, Next: later, At: time.UnixMilli(0)}
+	past := Attempt{Name: "past.test", Failures: 9, Next: time.UnixMilli(1), At: time.UnixMilli(maxAttempts)}
+	for _, a := range []Attempt{often, past, {Name: "new.test", Failures: 1, Next: later, At: time.UnixMilli(maxAttempts)}} {
+		if err := db.SaveAttempt(t.Context(), a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string]bool{"often.test": true, "new.test": true, "past.test": false} {
+		if _, known, err := db.Attempt(t.Context(), name); known != want || err != nil {
+			t.Errorf("%s: known %v, %v", name, known, err)
+		}
 	}
 }
 

@@ -29,7 +29,7 @@ func TestAnACMEClientOfV1GetsItsCertificateByTLSALPN01ThroughUs(t *testing.T) {
 	e.raw.OnResult = func(result string) { results <- result }
 	e.route = func(name string, protocols []string, _ netip.Addr) (tlsbridge.Destination, bool) {
 		challenge := len(protocols) == 1 && protocols[0] == "acme-tls/1"
-		return tlsbridge.Destination{Address: first.secure}, challenge && e.allows(name) && !e.certificates.HoldsChallenge(name)
+		return tlsbridge.Destination{Address: first.secure}, challenge && e.allows(name) && !e.certificates.HoldsTLSChallenge(name)
 	}
 	e.run(t)
 	if said := first.obtain(); said != "obtained" || len(results) == 0 {

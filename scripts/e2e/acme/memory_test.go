@@ -21,6 +21,13 @@ func (m *memory) Attempts(context.Context) ([]tlsbridge.Attempt, error) {
 	return slices.Collect(maps.Values(m.list)), nil
 }
 
+func (m *memory) Attempt(_ context.Context, name string) (tlsbridge.Attempt, bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	a, known := m.list[name]
+	return a, known, nil
+}
+
 func (m *memory) SaveAttempt(_ context.Context, a tlsbridge.Attempt) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

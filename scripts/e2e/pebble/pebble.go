@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"math/big"
@@ -30,11 +31,12 @@ import (
 // Options says where Pebble looks for the answers to its challenges.
 type Options struct {
 	HTTPPort, TLSPort int
-	Answer            net.IP // of every name; nil means 127.0.0.1
-	Resolver          string // host:port of a DNS server that is asked, on TCP, instead of one that answers so
-	Names             string // host:port of our own DNS server; empty means some port of 127.0.0.1
-	Manage            string // host:port where TXT records are set and cleared by HTTP, see records; empty for nowhere
-	Validity          uint64 // of certificates, in seconds; 0 means 90 days
+	Answer            net.IP        // of every name; nil means 127.0.0.1
+	Resolver          string        // host:port of a DNS server that is asked, on TCP, instead of one that answers so
+	Names             string        // host:port of our own DNS server; empty means some port of 127.0.0.1
+	Manage            string        // host:port where TXT records are set and cleared by HTTP, see records; empty for nowhere
+	Validity          uint64        // of certificates, in seconds; 0 means 90 days
+	Slow              time.Duration // how long the DNS takes to say that it does not know a broken name
 	Log               io.Writer
 	// Orders is how many orders are taken within OrdersWindow; 0 is no limit.
 	Orders       int
@@ -51,6 +53,7 @@ type Server struct {
 	answer net.IP
 	orders atomic.Int64
 	limit  *limiter
+	slow   time.Duration
 
 	mu     sync.Mutex
 	broken map[string]bool
@@ -73,7 +76,7 @@ func Start(o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = io.Discard
 	}
-	s := &Server{answer: o.Answer, broken: map[string]bool{}, limit: &limiter{orders: o.Orders, window: o.OrdersWindow}, texts: &records{}}
+	s := &Server{answer: o.Answer, broken: map[string]bool{}, slow: o.Slow, limit: &limiter{orders: o.Orders, window: o.OrdersWindow}, texts: &records{}}
 	resolver, err := s.serveNames(cmp.Or(o.Names, "127.0.0.1:0"))
 	if err != nil {
 		return nil, err
@@ -96,6 +99,9 @@ func Start(o Options) (*Server, error) {
 	return s, nil
 }
 
+// countPath is where the server says how many orders were made, for tests on other machines.
+const countPath = "/count"
+
 // count counts new orders, and fails everything while the server is down.
 func (s *Server) count(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -104,6 +110,10 @@ func (s *Server) count(next http.Handler) http.Handler {
 		s.mu.Unlock()
 		if down {
 			http.Error(w, "down for a test", http.StatusServiceUnavailable)
+			return
+		}
+		if r.URL.Path == countPath {
+			fmt.Fprintln(w, s.orders.Load())
 			return
 		}
 		if strings.Contains(r.URL.Path, "order-plz") {
@@ -141,6 +151,7 @@ func (s *Server) resolve(w dns.ResponseWriter, question *dns.Msg) {
 		broken := s.broken[name]
 		s.mu.Unlock()
 		if broken {
+			<-time.After(s.slow)
 			answer.Rcode = dns.RcodeNameError
 			continue
 		}

@@ -116,12 +116,13 @@ func (m *machine) service(name, address string) {
 
 // startPebble starts an ACME server inside and returns its directory's URL. The root of that is /etc/pebble-root.pem, that
 // of the certificates /etc/pebble-issuer.pem.
-func (m *machine) startPebble(options ...string) string {
+func (m *machine) startPebble(arguments ...string) string {
 	m.t.Helper()
 	copyFile(m.t, fromTest(m.t, "PEBBLE_BOX"), filepath.Join(m.folder, "pebble-box"))
 	reader, writer := io.Pipe()
 	m.t.Cleanup(func() { _ = reader.Close() })
-	m.Start(writer, filepath.Join(m.folder, "pebble-box"), append([]string{"-root", "/etc/pebble-root.pem", "-issuer", "/etc/pebble-issuer.pem"}, options...)...)
+	arguments = append([]string{"-root", "/etc/pebble-root.pem", "-issuer", "/etc/pebble-issuer.pem"}, arguments...)
+	m.Start(writer, filepath.Join(m.folder, "pebble-box"), arguments...)
 	line, err := bufio.NewReader(reader).ReadString('\n')
 	if err != nil {
 		m.t.Fatal(err)

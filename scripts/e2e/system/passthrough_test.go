@@ -8,14 +8,7 @@ import (
 // A TLS stream that is passed on is its target's: a restart of Cutover must not cut it.
 func TestAStreamThatIsPassedOnOutlivesRestartsWhileOthersAreServedHere(t *testing.T) {
 	m := withProbation(t, "1s")
-	m.Run("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=raw.test -keyout /tmp/raw.key -out /tmp/raw.crt 2>/dev/null")
-	m.Start(nil, "openssl", "s_server", "-accept", "127.0.0.1:9443", "-cert", "/tmp/raw.crt", "-key", "/tmp/raw.key", "-rev")
-	m.Eventually(10*time.Second, "target", func() bool {
-		_, err := m.Try("timeout 1 bash -c '</dev/tcp/127.0.0.1/9443'")
-		return err == nil
-	})
-	m.Run("/opt/cutover/cutover upstreams set raw https://127.0.0.1:9443 && /opt/cutover/cutover rules set raw.test --v2 raw --percent 100 && " +
-		"/opt/cutover/cutover hosts set raw.test --tls passthrough")
+	m.tlsTarget()
 	m.Eventually(time.Minute, "two processes", func() bool { return m.processes() == "2" })
 	m.Run("nohup bash -c '{ for n in $(seq 100 220); do echo $n; sleep 0.1; done; sleep 1; } | openssl s_client -quiet -no_ign_eof " +
 		"-CAfile /tmp/raw.crt -verify_return_error -servername raw.test -connect 127.0.0.1:443 >/tmp/stream 2>/tmp/stream.err' >/dev/null 2>&1 &")

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"cutover/scripts/e2e/pebble"
 )
@@ -26,8 +27,9 @@ func run(ctx context.Context) int {
 	issuer := flag.String("issuer", "pebble-issuer.pem", "file for the root of the issued certificates")
 	names := flag.String("names", "127.0.0.1:0", "where to answer DNS")
 	manage := flag.String("manage", "", "where TXT records are set by HTTP: POST /set-txt and /clear-txt")
+	broken := flag.String("broken", "", "a name whose validation fails, after some seconds")
 	flag.Parse()
-	server, err := pebble.Start(pebble.Options{HTTPPort: 80, TLSPort: 443, Names: *names, Manage: *manage})
+	server, err := pebble.Start(pebble.Options{HTTPPort: 80, TLSPort: 443, Names: *names, Manage: *manage, Slow: 4 * time.Second})
 	if err == nil {
 		err = errors.Join(os.WriteFile(*root, server.Root(), 0o644), os.WriteFile(*issuer, server.Issuer(), 0o644))
 	}
@@ -35,6 +37,7 @@ func run(ctx context.Context) int {
 		fmt.Fprintln(os.Stderr, "pebble-box:", err)
 		return 1
 	}
+	server.Break(*broken, *broken != "")
 	fmt.Fprintln(os.Stdout, server.Directory())
 	<-ctx.Done()
 	if err := server.Close(); err != nil {

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"cutover/proxy/admin"
+	"cutover/rules"
+)
+
+// lost lists what the rules have that a release with an older schema does not know.
+func lost(ctx context.Context, client *admin.Client, schema int) ([]string, error) {
+	if schema >= rules.Schema {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	guards, err := client.Guards(ctx, "")
+	if err != nil {
+		return unknownLoss(ctx, client, err)
+	}
+	hosts, err := client.Hosts(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	upstreams, err := client.Upstreams(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return losses(guards.Guards, hosts.Hosts, upstreams.Upstreams), nil
+}
+
+// unknownLoss is what is said where no daemon answers, or one that knows no guards itself, of which nothing can be lost.
+func unknownLoss(ctx context.Context, client *admin.Client, cause error) ([]string, error) {
+	if _, err := client.Status(ctx); err == nil {
+		return nil, cause
+	}
+	return []string{"whether there are guards cannot be told, since no daemon answers"}, nil
+}
+
+// losses says what schema 1 makes of rows of schema 2.
+func losses(guards []rules.GuardRow, hosts []rules.Host, upstreams []rules.Upstream) (list []string) {
+	counts := []struct {
+		n    int
+		what string
+	}{
+		{numberOf(guards, func(g rules.GuardRow) bool { return g.Enabled }), "guard: everybody gets in"},
+		{numberOf(hosts, func(h rules.Host) bool { return h.TLS == rules.TLSPassthrough }), "host with tls passthrough: TLS ends here"},
+		{numberOf(hosts, func(h rules.Host) bool { return h.Certificate != rules.CertificateAuto }), "host with a certificate other than auto: as auto"},
+		{numberOf(upstreams, func(u rules.Upstream) bool { return u.ProxyProtocol != rules.ProxyProtocolOff }), "upstream with proxy_protocol: nothing is said first"},
+	}
+	for _, c := range counts {
+		if c.n > 0 {
+			list = append(list, fmt.Sprintf("%d × %s", c.n, c.what))
+		}
+	}
+	return list
+}
+
+func numberOf[T any](list []T, is func(T) bool) (n int) {
+	for _, each := range list {
+		if is(each) {
+			n++
+		}
+	}
+	return n
+}
