@@ -3,7 +3,9 @@ package frontend
 import (
 	"crypto/tls"
 	"encoding/binary"
+	"errors"
 	"io"
+	"os"
 	"sync/atomic"
 	"time"
 )
@@ -74,6 +76,7 @@ type flood struct {
 	streams  int    // that may be under way
 	trusted  bool   // nothing is too much
 	pieces   int    // CONTINUATION frames of the head that is under way
+	heads    int    // that were begun
 	exceeded string // the reason, once there is one
 	now      time.Time
 
@@ -119,6 +122,7 @@ func (f *flood) count(head frameHead, padding byte) {
 	switch head.kind {
 	case frameHeaders:
 		f.pieces = 0
+		f.heads++
 		f.begin(head.stream)
 	case frameContinuation:
 		if f.pieces++; f.pieces > headPieces {
@@ -141,6 +145,16 @@ func (f *flood) count(head frameHead, padding byte) {
 			f.take(ControlFlood)
 		}
 	}
+}
+
+// unended is the number of the head that has begun and not ended; 0 if there is none.
+func (f *flood) unended() int {
+	last := f.arrivals.head
+	isHead := last.kind == frameHeaders || last.kind == frameContinuation
+	if !isHead || f.arrivals.left == 0 && last.flags&flagEndHeaders != 0 {
+		return 0
+	}
+	return f.heads
 }
 
 // begin notes a stream, unless it is there and this its trailer. net/http, too, would refuse those beyond the bound one by
@@ -172,14 +186,33 @@ func (f *flood) answered(kind, flags byte, length int) {
 // Read counts what the client sends. Where that is too much it ends the connection.
 func (c *framedConn) Read(b []byte) (int, error) {
 	n, err := c.connection.Read(b)
-	if n == 0 {
-		return n, err
+	reason := ""
+	switch {
+	case n > 0:
+		reason = c.flood.follow(b[:n], time.Now())
+		c.hurryHead()
+	case c.hurried != 0 && errors.Is(err, os.ErrDeadlineExceeded):
+		reason = SlowHeader
 	}
-	if reason := c.flood.follow(b[:n], time.Now()); reason != "" {
+	if reason != "" {
 		c.refused(reason)
 		return 0, c.calm()
 	}
 	return n, err
+}
+
+// hurryHead bounds the time for a head that has begun, for which net/http has no limit over HTTP/2.
+func (c *framedConn) hurryHead() {
+	head := c.flood.unended()
+	if head == c.hurried {
+		return
+	}
+	c.hurried = head
+	deadline := time.Time{}
+	if head != 0 {
+		deadline = time.Now().Add(c.registry.headTimeout)
+	}
+	_ = c.SetReadDeadline(deadline) // fails on a closed connection only
 }
 
 // calm ends the connection of a client that sends too much, so that it can read why.

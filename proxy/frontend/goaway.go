@@ -17,6 +17,8 @@ type framedConn struct {
 	*connection
 	tls   *tls.ConnectionState
 	flood *flood
+	// hurried is the number of the head that a deadline was set for; 0 if there is none. It belongs to the one who reads.
+	hurried int
 
 	asked  atomic.Bool  // Drain has seen to the warning
 	wanted atomic.Bool  // the warning is to be sent

@@ -36,6 +36,9 @@ func (c *connection) readFailed(err error) {
 	if !errors.As(err, &timeout) || !timeout.Timeout() {
 		return
 	}
+	if c.framed != nil && c.framed.hurried != 0 {
+		return // it has counted that itself
+	}
 	if waiting := c.is(http.StateNew) || c.is(http.StateIdle); waiting && c.heard.Load() != 0 {
 		c.refused(SlowHeader)
 	}

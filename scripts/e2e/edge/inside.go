@@ -237,6 +237,7 @@ func (in *inside) attack(ctx context.Context, t trial, names []string) (result a
 	arguments := []string{
 		"attack", "-name", t.Attack, "-connections", strconv.Itoa(t.Connections), "-per-second", strconv.Itoa(t.PerSecond),
 		"-total", strconv.Itoa(t.Total), "-for", t.Lasts.String(), "-bound", t.Bound.String(), "-root", in.root,
+		"-enough", strconv.Itoa(t.enough()), "-wait", cutWait.String(),
 	}
 	for _, name := range names {
 		arguments = append(arguments, "-ask-for", name)
@@ -297,7 +298,9 @@ func runAttack(ctx context.Context, args []string, stdout, stderr io.Writer) err
 	flags.IntVar(&o.Connections, "connections", 1, "at once")
 	flags.IntVar(&o.PerSecond, "per-second", 1, "new connections, or frames")
 	flags.IntVar(&o.Total, "total", 0, "handshakes or requests; 0 for as long as it lasts")
-	flags.DurationVar(&o.Bound, "bound", 0, "a connection that lives longer was not cut")
+	flags.DurationVar(&o.Bound, "bound", 0, "a connection that lives longer was cut late")
+	flags.IntVar(&o.Enough, "enough", 0, "a connection of a flood that has sent so much is to be cut")
+	flags.DurationVar(&o.Wait, "wait", cutWait, "for connections that are to be cut, at the end")
 	flags.Func("ask-for", "a name that some handshakes ask for; may be given again", func(name string) error {
 		o.Names = append(o.Names, name)
 		return nil

@@ -41,7 +41,8 @@ func TestATableOfAFlawlessMeasurementMissesNoBar(t *testing.T) {
 func TestEveryBarCanBeMissed(t *testing.T) {
 	for want, spoil := range map[string]func(*measured){
 		"orders for names that no rule knows":                    func(m *measured) { m.Orders.Strangers["stranger.test"] = 1 },
-		"orders for a name of the rules, while their validation": func(m *measured) { m.Orders.Known[0].Orders["up-1.known.test"] = 2 },
+		"orders for a name of the rules, while their validation": func(m *measured) { m.Orders.Known[0].Orders["up-1.known.test"] = 3 },
+		"connections that were never cut":                        func(m *measured) { m.Attacks[1].Result.Spared = 1 },
 		"connections that lived for more than 5s":                func(m *measured) { m.Attacks[1].Result.Outlived = 1 },
 		"heads that are too large and were served":               func(m *measured) { m.Attacks[1].Result.Answers["200"] = 1 },
 		"counted":                                func(m *measured) { m.Attacks[0].Moved = nil },
@@ -57,7 +58,10 @@ func TestEveryBarCanBeMissed(t *testing.T) {
 		m := flawless()
 		spoil(&m)
 		var text strings.Builder
-		missed, _ := printTable(&text, true, m)
+		missed, known := printTable(&text, true, m)
+		if isTime := strings.HasPrefix(want, "p99") || strings.Contains(want, "lived for"); known != 0 != isTime {
+			t.Errorf("%s: %d are times, or known", want, known)
+		}
 		found := false
 		for line := range strings.Lines(text.String()) {
 			found = found || strings.HasPrefix(line, "| "+want) && strings.HasSuffix(line, "| missed |\n")
@@ -65,6 +69,15 @@ func TestEveryBarCanBeMissed(t *testing.T) {
 		if missed != 1 || !found {
 			t.Errorf("%s: %d are missed:\n%s", want, missed, text.String())
 		}
+	}
+}
+
+func TestABarMissedByAsMuchAsIsKnownIsToldApart(t *testing.T) {
+	m := flawless()
+	m.Orders.Known[0].Orders["up-1.known.test"] = 2
+	var text strings.Builder
+	if missed, known := printTable(&text, true, m); missed != 1 || known != 1 || !strings.Contains(text.String(), "; known |") {
+		t.Errorf("%d are missed, %d known:\n%s", missed, known, text.String())
 	}
 }
 

@@ -16,8 +16,17 @@ type trial struct {
 	PerSecond   int           `json:"per_second"`  // new connections, or frames of HTTP/2
 	Total       int           `json:"total"`       // 0: for as long as it lasts
 	Lasts       time.Duration `json:"lasts"`
-	Bound       time.Duration `json:"bound"` // a connection that lives longer was not cut
+	Bound       time.Duration `json:"bound"` // a connection that lives longer was cut late
 }
+
+// enough is what a connection of a flood has sent, at its pace, by the time that it should have been cut.
+func (t trial) enough() int {
+	return int(float64(t.PerSecond) * t.Bound.Seconds() / float64(max(1, t.Connections)))
+}
+
+// cutWait is how long an attack waits, at its end, for connections that are to be cut: far longer than any timeout of the
+// server's that counts, so that a busy machine makes it late and not wrong.
+const cutWait = 30 * time.Second
 
 // latencyBar is what the p99 of others may be: so many times the calm one and some more.
 type latencyBar struct {
@@ -61,7 +70,7 @@ type sizes struct {
 
 func full() sizes {
 	return sizes{
-		calm: 20 * time.Second, handshakes: 100_000,
+		calm: 12 * time.Second, handshakes: 100_000,
 		slow:   trial{Connections: 10_000, PerSecond: 1000, Lasts: 40 * time.Second, Bound: headTimeout + 5*time.Second},
 		held:   trial{Connections: 10_000, PerSecond: 500, Lasts: 40 * time.Second, Bound: headTimeout + 5*time.Second},
 		bodies: trial{Connections: 2000, PerSecond: 200, Lasts: time.Minute, Bound: 40 * time.Second},

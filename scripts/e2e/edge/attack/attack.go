@@ -25,7 +25,9 @@ type Options struct {
 	Connections int           // at once
 	PerSecond   int           // new connections, or frames where the attack is made of frames
 	Total       int           // handshakes or requests, where the attack is made of them; 0 goes on until its context ends
-	Bound       time.Duration // a connection that lives longer was not cut
+	Bound       time.Duration // a connection that lives longer was cut late
+	Enough      int           // a connection of a flood that has sent so much is to be cut
+	Wait        time.Duration // at the end, for connections that are to be cut; however slow the machine is
 	Names       []string      // some handshakes ask for these
 }
 
@@ -121,7 +123,7 @@ func (a *attacker) dialTLS(ctx context.Context, protocol string) (*victim, error
 	secure := tls.Client(v.Conn, &tls.Config{ServerName: a.Host, RootCAs: a.Roots, ClientSessionCache: a.sessions, NextProtos: []string{protocol}})
 	_ = secure.SetDeadline(time.Now().Add(patience))
 	if err := secure.HandshakeContext(ctx); err != nil {
-		v.over(ctx, err)
+		v.over(err)
 		return nil, err
 	}
 	_ = secure.SetDeadline(time.Time{})
@@ -136,12 +138,28 @@ type victim struct {
 }
 
 // over ends the connection; err says who did.
-func (v *victim) over(ctx context.Context, err error) {
+func (v *victim) over(err error) {
 	_ = v.Close()
-	var timeout net.Error
-	if ctx.Err() != nil || errors.As(err, &timeout) && timeout.Timeout() {
+	if isTimeout(err) || errors.Is(err, context.Canceled) {
 		v.life.left()
 		return
 	}
 	v.life.cut()
+}
+
+// isTimeout: something has not come in time; also a context's deadline.
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// finish ends a connection that the server is to end: if it has not by now, it is waited for. hear reads until err.
+func (a *attacker) finish(v *victim, err error, hear func() error) {
+	if isTimeout(err) {
+		_ = v.SetReadDeadline(time.Now().Add(a.Wait))
+		if err = hear(); isTimeout(err) {
+			a.tally.spared()
+		}
+	}
+	v.over(err)
 }
