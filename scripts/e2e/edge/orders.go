@@ -64,6 +64,7 @@ func (in *inside) flood(ctx context.Context, t trial) (sum attack.Result, seen *
 	seen = &ordersSeen{Strangers: map[string]int{}}
 	third := t
 	third.Total /= len(modes())
+	third.Lasts /= time.Duration(len(modes()))
 	for _, mode := range modes() {
 		if err := setMode(ctx, mode.name); err != nil {
 			return sum, nil, err

@@ -42,6 +42,7 @@ func runOutside(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	flags.StringVar(&o.only, "only", "", "parts, separated by commas: "+strings.Join(parts(), ", "))
 	flags.BoolVar(&o.short, "short", false, "smaller numbers, for CI")
 	flags.BoolVar(&o.strict, "strict", false, "a bar that is missed is an error, but for times, since the machine may be shared, and for what is known")
+	within := flags.Duration("within", time.Hour, "what is not measured by then is left out, which is an error")
 	raw := flags.String("json", "", "a file for all that was measured")
 	err := parse(flags, args, stderr)
 	if err == nil {
@@ -54,6 +55,8 @@ func runOutside(ctx context.Context, args []string, stdout, stderr io.Writer) er
 		fmt.Fprintln(stderr, "edge:", err)
 		return &usageError{err}
 	}
+	ctx, cancel := context.WithTimeout(ctx, *within)
+	defer cancel()
 	return box.Play(stderr, func(s *box.Stage) error { return o.measure(ctx, s, *raw) })
 }
 

@@ -105,9 +105,9 @@ func (t *table) attack(a attacked) {
 func (a attacked) size() string {
 	switch {
 	case a.Attack == "handshakes":
-		return fmt.Sprintf("%d handshakes, %d a second", a.Result.Sent, a.PerSecond)
+		return fmt.Sprintf("%d handshakes of %d, %d a second", a.Result.Sent, a.Total, a.PerSecond)
 	case a.Attack == "head-bombs":
-		return fmt.Sprintf("%d requests, %d a second", a.Result.Sent, a.PerSecond)
+		return fmt.Sprintf("%d requests of %d, %d a second", a.Result.Sent, a.Total, a.PerSecond)
 	case a.isFlood():
 		return fmt.Sprintf("%d of %d a second, over %d connections at once, for %v", a.Result.Sent, a.PerSecond, a.Connections, a.Lasts)
 	default:
@@ -246,14 +246,17 @@ func (t *table) conformance() {
 	if c == nil {
 		return
 	}
-	known := 0
-	for _, f := range c.Failed {
+	known, all := 0, c.unpassed()
+	for _, f := range all {
 		if explained()[f.key()] != "" {
 			known++
 		}
 	}
-	t.line("cases of h2spec that fail", fmt.Sprintf("%d of %d, of which %d explained", len(c.Failed), c.Cases, known), "0 but explained", known == len(c.Failed))
+	t.line("cases of h2spec that fail, or are skipped", fmt.Sprintf("%d and %d of %d, of which %d explained", len(c.Failed), len(c.Skipped), c.Cases, known),
+		"0 but explained", known == len(all))
 }
+
+func (c *conformance) unpassed() []conformanceRow { return slices.Concat(c.Failed, c.Skipped) }
 
 func (f conformanceRow) key() string { return f.Section + " " + f.Case }
 
@@ -290,7 +293,7 @@ func (t *table) lists() {
 		}
 	}
 	if c := t.m.H2spec; c != nil {
-		for _, f := range c.Failed {
+		for _, f := range c.unpassed() {
 			list = append(list, fmt.Sprintf("h2spec, %s: %s: %s%s", f.Section, f.Case, f.Says, because(explained()[f.key()])))
 		}
 	}
