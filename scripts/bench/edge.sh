@@ -30,7 +30,7 @@ fail() { printf 'edge: %s\nhint: %s --help\n' "$1" "$0" >&2; exit 2; }
 options=() only='' short=''
 while [[ $# -gt 0 ]]; do
   case $1 in
-    -h | --help) sed -n '2,18p' "${BASH_SOURCE[0]}" | cut -c3-; exit 0 ;;
+    -h | --help) sed -n '2,17p' "${BASH_SOURCE[0]}" | cut -c3-; exit 0 ;;
     --only) only=${2:-}; [[ -n $only ]] || fail "$1 needs a value"; shift ;;
     --json) [[ -n ${2:-} ]] || fail "$1 needs a value"; options+=("$1" "$2"); shift ;;
     --short) short=--short; options+=(--short) ;;
