@@ -11,6 +11,7 @@
 #                                            h2-empty-data, scans, h2spec, smuggling, unit, tests
 #   scripts/bench/edge.sh --strict           a bar that is missed is an error, but for times
 #   scripts/bench/edge.sh --json FILE        all figures, for programs
+#   scripts/bench/edge.sh --docs             puts the table in short into docs/edge.md, in the place of the one there
 #
 # RELEASE may name the build to measure; otherwise one is made. The scanners are unpacked to .dev/others, never installed.
 # What is not measured after twenty minutes is left out. The exit status says whether everything could be measured, and with
@@ -27,13 +28,14 @@ left() { echo "$(($1 > SECONDS ? $1 - SECONDS : 1))s"; }
 
 fail() { printf 'edge: %s\nhint: %s --help\n' "$1" "$0" >&2; exit 2; }
 
-options=() only='' short=''
+options=() only='' short='' docs=''
 while [[ $# -gt 0 ]]; do
   case $1 in
-    -h | --help) sed -n '2,17p' "${BASH_SOURCE[0]}" | cut -c3-; exit 0 ;;
+    -h | --help) sed -n '2,18p' "${BASH_SOURCE[0]}" | cut -c3-; exit 0 ;;
     --only) only=${2:-}; [[ -n $only ]] || fail "$1 needs a value"; shift ;;
     --json) [[ -n ${2:-} ]] || fail "$1 needs a value"; options+=("$1" "$2"); shift ;;
     --short) short=--short; options+=(--short) ;;
+    --docs) docs=docs/edge.md ;;
     --strict) options+=(--strict) ;;
     *) fail "there is no option $1" ;;
   esac
@@ -62,7 +64,7 @@ fi
 in_box() {
   go build -C scripts/e2e -o "$PWD/.dev/bin/edge" ./edge
   as_root "$PWD/.dev/bin/edge" --release "$(realpath "${RELEASE:-$(scripts/build.sh --dev)}")" --scripts "$PWD/scripts" --others "$others" \
-    --within "$(left 1000)" --only "$1" ${options[@]+"${options[@]}"}
+    --summary "$work/summary" --within "$(left 1000)" --only "$1" ${options[@]+"${options[@]}"}
 }
 
 # try_test FILE FOLDER PACKAGE TEST runs a test, and keeps what it says in FILE.
@@ -123,8 +125,25 @@ by_tests() {
   return "$code"
 }
 
+# into_docs puts the figures between the two marks in docs/edge.md. Rows of parts that were not measured are not there.
+into_docs() {
+  local size=full
+  [[ -z $short ]] || size=short
+  {
+    echo
+    echo "On $(date -u +%Y-%m-%d), at commit $(git rev-parse --short HEAD), with $(nproc) processors, in $size:"
+    echo
+    cat "$work/summary" 2>/dev/null || echo '| what | measured | bar | |'$'\n''|---|---|---|---|'
+    cat "$work"/*.row 2>/dev/null || true
+    echo
+  } >"$work/figures"
+  sed -i -e "/^<!-- figures -->\$/,/^<!-- end -->\$/{/^<!-- figures -->\$/{p;r $work/figures
+    };/^<!-- end -->\$/p;d}" "$docs"
+}
+
 code=0
 inner=$(tr , '\n' <<<"$only" | grep -vx tests | paste -sd, || true)
 if [[ -z $only || -n $inner ]]; then in_box "$inner" || code=$?; fi
 if wanted tests; then by_tests || code=$?; fi
+[[ -z $docs ]] || into_docs
 exit "$code"

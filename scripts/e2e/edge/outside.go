@@ -28,6 +28,7 @@ type outside struct {
 	only    string
 	short   bool
 	strict  bool
+	summary string // a file for the table in short
 	out     io.Writer
 	log     io.Writer
 }
@@ -42,6 +43,7 @@ func runOutside(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	flags.StringVar(&o.only, "only", "", "parts, separated by commas: "+strings.Join(parts(), ", "))
 	flags.BoolVar(&o.short, "short", false, "smaller numbers, for CI")
 	flags.BoolVar(&o.strict, "strict", false, "a bar that is missed is an error, but for times, since the machine may be shared, and for what is known")
+	flags.StringVar(&o.summary, "summary", "", "a file for the table in short, as docs/edge.md has it")
 	within := flags.Duration("within", time.Hour, "what is not measured by then is left out, which is an error")
 	raw := flags.String("json", "", "a file for all that was measured")
 	err := parse(flags, args, stderr)
@@ -64,12 +66,17 @@ func runOutside(ctx context.Context, args []string, stdout, stderr io.Writer) er
 func (o *outside) measure(ctx context.Context, s *box.Stage, raw string) error {
 	b, program := o.boot(s)
 	m, err := o.inside(ctx, b, program)
-	all, known := printTable(o.out, o.short, m)
+	t := printTable(o.out, o.short, m)
+	if o.summary != "" {
+		var text bytes.Buffer
+		t.summary(&text)
+		err = errors.Join(err, os.WriteFile(o.summary, text.Bytes(), 0o644)) //nolint:gosec // figures are for all
+	}
 	if raw != "" {
 		text, wrong := json.MarshalIndent(m, "", " ")
 		err = errors.Join(err, wrong, os.WriteFile(raw, text, 0o644)) //nolint:gosec // figures are for all
 	}
-	if missed := all - known; missed > 0 && o.strict {
+	if missed := t.missed - t.known; missed > 0 && o.strict {
 		err = errors.Join(err, fmt.Errorf("%d bars are missed, beside times and what docs/edge.md tells", missed))
 	}
 	return err

@@ -13,14 +13,16 @@ import (
 
 // table is what a measurement is judged by.
 type table struct {
-	out    io.Writer
-	m      measured
-	missed int // bars
-	known  int // those of them that are times, or missed by no more than is known
+	out     io.Writer
+	m       measured
+	section string // attack that rows are printed for; empty for the others
+	rows    []row
+	missed  int // bars
+	known   int // those of them that are times, or missed by no more than is known
 }
 
-// printTable prints the figures, and returns how many bars are missed, and how many of those make no error.
-func printTable(out io.Writer, isShort bool, m measured) (missed, known int) {
+// printTable prints the figures, and judges them.
+func printTable(out io.Writer, isShort bool, m measured) *table {
 	t := &table{out: out, m: m}
 	size := "full"
 	if isShort {
@@ -30,6 +32,7 @@ func printTable(out io.Writer, isShort bool, m measured) (missed, known int) {
 	for _, a := range m.Attacks {
 		t.attack(a)
 	}
+	t.section = ""
 	if m.Scans != nil || m.H2spec != nil || m.Smuggling != nil || m.Exposure != nil {
 		fmt.Fprint(out, "\n### Scanners and protocols\n")
 		t.head()
@@ -39,19 +42,25 @@ func printTable(out io.Writer, isShort bool, m measured) (missed, known int) {
 		t.exposure()
 		t.lists()
 	}
-	return t.missed, t.known
+	return t
 }
 
 func (t *table) head() { fmt.Fprint(t.out, "\n| what | measured | bar | |\n|---|---|---|---|\n") }
 
 // line prints a row. A bar that is missed is counted.
 func (t *table) line(what, measured, bar string, held bool) {
-	verdict := "held"
 	if !held {
-		verdict = "missed"
 		t.missed++
 	}
-	fmt.Fprintf(t.out, "| %s | %s | %s | %s |\n", what, measured, bar, verdict)
+	t.rows = append(t.rows, row{section: t.section, what: what, measured: measured, bar: bar, held: held})
+	fmt.Fprintf(t.out, "| %s | %s | %s | %s |\n", what, measured, bar, verdictOf(held))
+}
+
+func verdictOf(held bool) string {
+	if held {
+		return "held"
+	}
+	return "missed"
 }
 
 // timeLine prints a row whose bar is a time: on a machine that is shared, it may be missed for no fault of the subject's.
@@ -76,6 +85,7 @@ func (t *table) fact(what, measured string) { fmt.Fprintf(t.out, "| %s | %s | | 
 
 // attack prints what an attack came to.
 func (t *table) attack(a attacked) {
+	t.section = a.Attack
 	fmt.Fprintf(t.out, "\n### %s: %s\n", a.Attack, a.says())
 	fmt.Fprintf(t.out, "\n%s, from processes that give way to others (nice 19), half of the connections from one address and the others from an address each. "+
 		"The attackers used %s, the worker %s. Of %d processors %.1f were idle in the calm, %.1f meanwhile.\n",

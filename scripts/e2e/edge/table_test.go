@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +17,7 @@ func flawless() measured {
 	one := func(name string) attacked {
 		return attacked{
 			trial: trial{Attack: name, Bound: 5 * time.Second}, Calm: calm, During: calm,
-			Result: attack.Result{Opened: 10, Cut: 10, Sent: 10, Answers: map[string]int{"431": 10}, Lasted: time.Second},
+			Result: attack.Result{Opened: 10, Cut: 10, Most: 10, Sent: 10, Answers: map[string]int{"431": 10}, Lasted: time.Second},
 			Memory: memory{Most: 100e6}, Moved: map[string]float64{`refused_total{reason="slow"}`: 10}, Idle: idle{Of: 2, Calm: 1.5, During: 1},
 		}
 	}
@@ -33,8 +34,8 @@ func flawless() measured {
 
 func TestATableOfAFlawlessMeasurementMissesNoBar(t *testing.T) {
 	var text strings.Builder
-	if missed, _ := printTable(&text, false, flawless()); missed != 0 {
-		t.Errorf("%d are missed:\n%s", missed, text.String())
+	if table := printTable(&text, false, flawless()); table.missed != 0 {
+		t.Errorf("%d are missed:\n%s", table.missed, text.String())
 	}
 }
 
@@ -58,7 +59,8 @@ func TestEveryBarCanBeMissed(t *testing.T) {
 		m := flawless()
 		spoil(&m)
 		var text strings.Builder
-		missed, known := printTable(&text, true, m)
+		table := printTable(&text, true, m)
+		missed, known := table.missed, table.known
 		if isTime := strings.HasPrefix(want, "p99") || strings.Contains(want, "lived for"); known != 0 != isTime {
 			t.Errorf("%s: %d are times, or known", want, known)
 		}
@@ -76,8 +78,25 @@ func TestABarMissedByAsMuchAsIsKnownIsToldApart(t *testing.T) {
 	m := flawless()
 	m.Orders.Known[0].Orders["up-1.known.test"] = 2
 	var text strings.Builder
-	if missed, known := printTable(&text, true, m); missed != 1 || known != 1 || !strings.Contains(text.String(), "; known |") {
-		t.Errorf("%d are missed, %d known:\n%s", missed, known, text.String())
+	if table := printTable(&text, true, m); table.missed != 1 || table.known != 1 || !strings.Contains(text.String(), "; known |") {
+		t.Errorf("%d are missed, %d known:\n%s", table.missed, table.known, text.String())
+	}
+}
+
+func TestASummaryHasALineForEachAttackAndTellsWhatIsMissed(t *testing.T) {
+	m := flawless()
+	m.Attacks[1].Memory.Most, m.Attacks[1].Result.Opened, m.Orders.Strangers["stranger.test"] = 601e6, 12345, 1
+	var text strings.Builder
+	printTable(io.Discard, false, m).summary(&text)
+	for _, want := range []string{
+		"| `head-bombs`, 10 at once | 0 of 12,345 | 0 | 601 MB | `slow` | 10.0; calm 10.0 | missed: resident memory of the worker, at most |\n",
+		"| orders for names that no rule knows | 1 | 0 | missed |\n",
+		"| exposure that systemd-analyze security sees | 1.3 | 1.5 | held |\n",
+		"| failed requests of others during all attacks | 0 of 200 | 0 | held |\n",
+	} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("it lacks %s:\n%s", want, text.String())
+		}
 	}
 }
 

@@ -16,7 +16,7 @@ type trial struct {
 	PerSecond   int           `json:"per_second"`  // new connections, or frames of HTTP/2
 	Total       int           `json:"total"`       // 0: for as long as it lasts
 	Lasts       time.Duration `json:"lasts"`       // at most
-	Bound       time.Duration `json:"bound"` // a connection that lives longer was cut late
+	Bound       time.Duration `json:"bound"`       // a connection that lives longer was cut late
 }
 
 // enough is what a connection of a flood has sent, at its pace, by the time that it should have been cut.
