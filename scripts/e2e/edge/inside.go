@@ -70,6 +70,7 @@ func runInside(ctx context.Context, args []string, stdout, stderr io.Writer) err
 	flags.BoolVar(&in.short, "short", false, "smaller numbers")
 	only := flags.String("only", "", "parts, separated by commas")
 	flags.StringVar(&in.others, "others", "", "the folder with scanners")
+	within := flags.Duration("within", time.Hour, "what is not measured by then is left out")
 	err := parse(flags, args, stderr)
 	if err == nil {
 		in.only, err = choose(*only)
@@ -83,6 +84,8 @@ func runInside(ctx context.Context, args []string, stdout, stderr io.Writer) err
 	if in.short {
 		in.sizes = short()
 	}
+	ctx, cancel := context.WithTimeout(ctx, *within)
+	defer cancel()
 	var m measured
 	err = in.measure(ctx, &m)
 	return errors.Join(err, json.NewEncoder(stdout).Encode(m))

@@ -28,6 +28,8 @@ type outside struct {
 	only    string
 	short   bool
 	strict  bool
+	within  time.Duration
+	until   time.Time
 	summary string // a file for the table in short
 	out     io.Writer
 	log     io.Writer
@@ -44,7 +46,7 @@ func runOutside(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	flags.BoolVar(&o.short, "short", false, "smaller numbers, for CI")
 	flags.BoolVar(&o.strict, "strict", false, "a bar that is missed is an error, but for times, since the machine may be shared, and for what is known")
 	flags.StringVar(&o.summary, "summary", "", "a file for the table in short, as docs/edge.md has it")
-	within := flags.Duration("within", time.Hour, "what is not measured by then is left out, which is an error")
+	flags.DurationVar(&o.within, "within", time.Hour, "what is not measured by then is left out, which is an error")
 	raw := flags.String("json", "", "a file for all that was measured")
 	err := parse(flags, args, stderr)
 	if err == nil {
@@ -57,8 +59,7 @@ func runOutside(ctx context.Context, args []string, stdout, stderr io.Writer) er
 		fmt.Fprintln(stderr, "edge:", err)
 		return &usageError{err}
 	}
-	ctx, cancel := context.WithTimeout(ctx, *within)
-	defer cancel()
+	o.until = time.Now().Add(o.within)
 	return box.Play(stderr, func(s *box.Stage) error { return o.measure(ctx, s, *raw) })
 }
 
@@ -123,7 +124,8 @@ func (o *outside) startCA(s *box.Stage, b *box.Box, program string) string {
 
 // inside measures in the box.
 func (o *outside) inside(ctx context.Context, b *box.Box, program string) (m measured, err error) {
-	command := b.Command(ctx, program, "inside", "-only", o.only, "-others", o.others, fmt.Sprintf("-short=%t", o.short))
+	command := b.Command(ctx, program, "inside", "-only", o.only, "-others", o.others, fmt.Sprintf("-short=%t", o.short),
+		"-within", time.Until(o.until).String())
 	var output bytes.Buffer
 	command.Stdout, command.Stderr = &output, o.log
 	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }

@@ -103,7 +103,11 @@ func (t *table) attack(a attacked) {
 	t.counted(a)
 	t.memory(a)
 	t.latency(a)
-	t.line("failed requests of others", fmt.Sprintf("%d of %d; calm: %d of %d", a.During.All.Failures, a.During.All.Requests, a.Calm.All.Failures, a.Calm.All.Requests),
+	line := t.line
+	if a.Idle.busy() {
+		line = t.timeLine // others lose their patience with the machine
+	}
+	line("failed requests of others", fmt.Sprintf("%d of %d; calm: %d of %d", a.During.All.Failures, a.During.All.Requests, a.Calm.All.Failures, a.Calm.All.Requests),
 		"0", a.During.All.Failures == 0)
 	for _, reason := range slices.Sorted(maps.Keys(a.During.Reasons)) {
 		t.fact("of those", fmt.Sprintf("%d × %s", a.During.Reasons[reason], reason))

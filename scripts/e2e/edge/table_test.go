@@ -112,6 +112,14 @@ func TestATableSaysWhetherTheMachineWasBusy(t *testing.T) {
 	}
 }
 
+func TestAMachineThatIsBusyIsToBlameForTheFailuresOfOthers(t *testing.T) {
+	m := flawless()
+	m.Attacks[0].Idle.Calm, m.Attacks[0].During.All.Failures = 0.5, 1
+	if table := printTable(io.Discard, true, m); table.missed != 1 || table.known != 1 {
+		t.Errorf("%d are missed, %d known", table.missed, table.known)
+	}
+}
+
 func TestTheBarOfOthersFollowsTheCalm(t *testing.T) {
 	for name, want := range map[string]time.Duration{"handshakes": 13 * time.Millisecond, "slow-heads": 17 * time.Millisecond} {
 		if got := (trial{Attack: name}).bar().of(10 * time.Millisecond); got != want {

@@ -26,7 +26,7 @@ func (t trial) enough() int {
 
 // cutWait is how long an attack waits, at its end, for connections that are to be cut: far longer than any timeout of the
 // server's that counts, so that a busy machine makes it late and not wrong.
-const cutWait = 30 * time.Second
+const cutWait = time.Minute
 
 // latencyBar is what the p99 of others may be: so many times the calm one and some more.
 type latencyBar struct {
