@@ -90,6 +90,7 @@ func (o *outside) boot(s *box.Stage) (b *box.Box, program string) {
 	fmt.Fprintln(o.log, "edge: booting a box for", filepath.Base(o.release))
 	b = box.Boot(s, folder, o.others)
 	b.Run("for name in " + loadHost + " " + smuggle.Host + "; do echo 127.0.0.1 $name >>/etc/hosts; done")
+	b.Run("ip route add local " + strangers + " dev lo")
 	b.Start(o.log, program, "service", "-listen", "127.0.0.1:9001")
 	directory := o.startCA(s, b, program)
 	installed.Install(s, b, folder, o.release, o.scripts, "[acme]\ndirectory = \""+directory+"\"\nroot = \""+caRootFile+"\"\n")

@@ -29,6 +29,7 @@ type Options struct {
 	Enough      int           // a connection of a flood that has sent so much is to be cut
 	Wait        time.Duration // at the end, for connections that are to be cut; however slow the machine is
 	Names       []string      // some handshakes ask for these
+	From        netip.Addr    // the attackers' addresses are this one's /15; this machine must take them for its own
 }
 
 // Attack is one way to do harm.
@@ -90,19 +91,18 @@ type attacker struct {
 
 const patience = 10 * time.Second
 
-// oneAddress is where half of all connections come from. The others come from an address each.
-const oneAddress = "127.9.9.9"
-
-func address() net.IP {
+// address is where a connection comes from: half of all from one address, and the others from an address each.
+func (a *attacker) address() net.IP {
+	ip := a.From.As4()
 	if rand.IntN(2) == 0 {
-		return net.ParseIP(oneAddress)
+		return net.IPv4(ip[0], ip[1], 9, 9)
 	}
-	return net.IPv4(127, byte(16+rand.IntN(200)), byte(rand.IntN(256)), byte(1+rand.IntN(254)))
+	return net.IPv4(ip[0], ip[1]+byte(rand.IntN(2)), byte(10+rand.IntN(240)), byte(1+rand.IntN(254)))
 }
 
 // dial connects. The tally knows the connection until its live ends.
 func (a *attacker) dial(ctx context.Context, to string) (*victim, error) {
-	dialer := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: address()}, KeepAlive: -1}
+	dialer := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: a.address()}, KeepAlive: -1}
 	conn, err := dialer.DialContext(ctx, "tcp", to)
 	if err != nil {
 		if ctx.Err() == nil {

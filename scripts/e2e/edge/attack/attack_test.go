@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -16,6 +17,8 @@ import (
 
 	"go.uber.org/goleak"
 )
+
+var loopback = netip.MustParseAddr("127.16.0.0")
 
 // server answers /echo, and is as patient as a test wants.
 func server(t *testing.T, headTimeout time.Duration) Options {
@@ -40,7 +43,7 @@ func server(t *testing.T, headTimeout time.Duration) Options {
 	roots.AddCert(secure.Certificate())
 	return Options{
 		Plain: plain.Listener.Addr().String(), Secure: secure.Listener.Addr().String(), Host: "example.com", Roots: roots,
-		Connections: 4, PerSecond: 400, Bound: 10 * time.Second, Wait: 100 * time.Millisecond,
+		Connections: 4, PerSecond: 400, Bound: 10 * time.Second, Wait: 100 * time.Millisecond, From: loopback,
 	}
 }
 
@@ -162,7 +165,7 @@ func TestStrangersNamesDifferAndKnownOnesAreAskedForNowAndThen(t *testing.T) {
 			_ = c.Close()
 		}
 	}()
-	o := Options{Plain: "127.0.0.1:1", Secure: listener.Addr().String(), PerSecond: 1000, Total: 201, Names: []string{"a.test", "b.test"}}
+	o := Options{From: loopback, Plain: "127.0.0.1:1", Secure: listener.Addr().String(), PerSecond: 1000, Total: 201, Names: []string{"a.test", "b.test"}}
 	r := run(t, "handshakes", o, 20*time.Second)
 	_ = listener.Close()
 	<-ended
@@ -199,14 +202,15 @@ func TestThePaceIsKept(t *testing.T) {
 
 func TestHalfOfTheConnectionsComeFromOneAddress(t *testing.T) {
 	var ones []net.IP
+	a, all := &attacker{Options: Options{From: netip.MustParseAddr("198.18.0.0")}}, netip.MustParsePrefix("198.18.0.0/15")
 	for range 1000 {
-		ip := address()
-		if !ip.IsLoopback() {
+		ip := a.address()
+		if !all.Contains(netip.MustParseAddr(ip.String())) {
 			t.Fatal(ip)
 		}
 		ones = append(ones, ip)
 	}
-	same := len(slices.DeleteFunc(ones, func(ip net.IP) bool { return ip.String() != oneAddress }))
+	same := len(slices.DeleteFunc(ones, func(ip net.IP) bool { return ip.String() != "198.18.9.9" }))
 	if same < 300 || same > 700 {
 		t.Errorf("%d of 1000", same)
 	}
