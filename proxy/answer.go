@@ -29,7 +29,7 @@ type problem struct {
 func (h *Handler) answer(e *exchange, p *problem) {
 	e.cause = p.cause
 	h.logProblem(e, p)
-	h.countRefused(p)
+	h.countRefused(e, p)
 	if e.out.status != 0 || p.status == statusClientGone {
 		if e.out.status == 0 {
 			e.out.status = p.status
@@ -60,12 +60,20 @@ func (h *Handler) answer(e *exchange, p *problem) {
 			header.Set("Connection", "close") // what follows a CONNECT may have been meant for a tunnel
 		}
 	}
-	kind, body := h.Pages.render(page, e.in.Header["Accept"])
+	kind, body := h.Pages.render(page, e.host, e.in.Header["Accept"])
+	h.countAnswer(e, p.status)
 	header.Set("Content-Type", kind)
 	header.Set("Content-Length", strconv.Itoa(len(body)))
 	e.out.WriteHeader(p.status)
 	if e.in.Method != http.MethodHead {
 		_, _ = e.out.Write(body) // the visitor may have left
+	}
+}
+
+// countAnswer counts what Cutover itself answers; what this process asks itself is nobody's.
+func (h *Handler) countAnswer(e *exchange, status int) {
+	if e.in.RemoteAddr != ourselves {
+		h.Metrics.Event("answer", strconv.Itoa(status))
 	}
 }
 

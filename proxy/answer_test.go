@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -92,10 +93,6 @@ func TestVisitorsGetThePageInTheirFormAndTheOperatorsOwnIfThereIsOne(t *testing.
 	if err := os.WriteFile(filepath.Join(dir, "503.html"), []byte("<p>back soon, {{.RequestID}}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	pages, err := LoadPages(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
 	s := newSite(t, nil, nil, nil)
 	ask := func(accept string) answer {
 		return s.get(t, "a.test", "/", func(r *http.Request) { r.Header.Set("Accept", accept) })
@@ -105,15 +102,9 @@ func TestVisitorsGetThePageInTheirFormAndTheOperatorsOwnIfThereIsOne(t *testing.
 			t.Errorf("%s: %s", accept, a.body)
 		}
 	}
-	s.handler.Pages = pages
+	s.handler.Pages = OpenPages(dir, nil)
 	if a := ask("text/html"); !strings.HasPrefix(a.body, "<p>back soon, ") {
 		t.Errorf("own page: %s", a.body)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "502.html"), []byte("{{.Nonsense}}"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := LoadPages(dir); err == nil {
-		t.Error("a page that cannot be rendered was accepted")
 	}
 }
 
@@ -133,14 +124,17 @@ func TestRedirectsAnswerAsTheyAreWritten(t *testing.T) {
 }
 
 func TestClearTextIsRedirectedOnceACertificateIsThere(t *testing.T) {
-	ready, prepared := false, ""
+	ready, prepared, asker := false, "", netip.Addr{}
 	s := newSite(t, says("v1"), nil, func(s *site) {
 		s.rows.Hosts = []rules.Host{{Host: "a.test", HTTPS: rules.HTTPSRedirect, HSTS: 600, Needs: 1}}
 		s.handler.CertificateReady = func(string) bool { return ready }
-		s.handler.PrepareCertificate = func(host string) { prepared = host }
+		s.handler.PrepareCertificate = func(host string, client netip.Addr) { prepared, asker = host, client }
 	})
 	if a := s.get(t, "a.test", "/x", nil); a.body != "v1" || prepared != "a.test" || a.Header.Get("Strict-Transport-Security") != "" {
 		t.Errorf("without a certificate: %d, prepared %q", a.StatusCode, prepared)
+	}
+	if !asker.IsLoopback() {
+		t.Errorf("it was prepared for %v", asker)
 	}
 	ready = true
 	if a := s.get(t, "a.test:8080", "/x%2Fy?z=;", nil); a.StatusCode != 308 || a.Header.Get("Location") != "https://a.test/x%2Fy?z=;" {

@@ -22,10 +22,11 @@ type exchange struct {
 	trusted  bool       // the peer's forwarding headers are believed
 	secure   bool       // the visitor speaks https, to us or to a trusted proxy
 	client   netip.Addr // behind trusted proxies; may be invalid
+	network  netip.Addr // that it is counted for; invalid for none
 	host     string     // in normal form
 	decision rules.Decision
 	guard    *rules.Guard  // nil if none holds
-	refused  string        // why a guard did not let it in, in a word
+	refused  string        // why a guard or a limit did not let it in, in a word
 	consumed bool          // the Authorization header was the guard's
 	target   string        // URL of the target that was tried last
 	waited   time.Duration // from the start until the upstream's first header

@@ -8,8 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -183,23 +181,10 @@ func TestTheVisitorsFavouriteFormWins(t *testing.T) {
 func TestEveryStatusHasABuiltInPage(t *testing.T) {
 	var pages *Pages
 	for _, status := range []int{400, 405, 410, 421, 502, 503, 504, 508} {
-		kind, body := pages.render(Page{Status: status, Title: http.StatusText(status), RequestID: "<id>", RetryAfter: 5}, []string{"text/html"})
+		kind, body := pages.render(Page{Status: status, Title: http.StatusText(status), RequestID: "<id>", RetryAfter: 5}, "", []string{"text/html"})
 		if !strings.HasPrefix(kind, "text/html") || !strings.Contains(string(body), http.StatusText(status)) || !strings.Contains(string(body), "&lt;id&gt;") || !strings.HasSuffix(string(body), "</html>\n") {
 			t.Errorf("%d: %s\n%s", status, kind, body)
 		}
-	}
-}
-
-func TestAFolderOfPagesThatIsNotThereIsAnError(t *testing.T) {
-	if _, err := LoadPages(filepath.Join(t.TempDir(), "none")); err == nil {
-		t.Error("no error")
-	}
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "502.html"), []byte("{{.Status"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := LoadPages(dir); err == nil || !strings.Contains(err.Error(), "502.html") {
-		t.Errorf("got %v", err)
 	}
 }
 

@@ -126,7 +126,7 @@ func networkOf(client netip.Addr) netip.Addr {
 
 // Guarding says what a guard would do with a request.
 type Guarding struct {
-	Guard  *rules.Guard // nil if none holds
+	Guard  *rules.Guard // nil if none holds, as for what a CA asks an ACME client of v1
 	Status int          // 403 or 400 where it is refused in any case; 0 otherwise
 	Why    []string     // sentences
 }
@@ -136,6 +136,9 @@ type Guarding struct {
 func (h *Handler) Guarding(r *http.Request) Guarding {
 	host, _ := rules.NormalizeHost(r.Host) // "" where it is none: then guards of * hold
 	view, path, client := h.Views.Load(), pathOf(r), h.clientOf(r)
+	if _, ok := view.MatchChallenge(h.question(r, host, client)); ok {
+		return Guarding{}
+	}
 	g := Guarding{Guard: view.Guard(host, path)}
 	switch {
 	case view.GuardIsDoubtful(host, path):

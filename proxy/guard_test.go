@@ -73,7 +73,7 @@ func TestAnAddressThatAGuardRefusesReachesNeitherRedirectNorTarget(t *testing.T)
 		t.Errorf("another host answers %d", got.StatusCode)
 	}
 	eventually(t, "the access line", func() bool {
-		return strings.Contains(s.lines.String(), `"guard":1,"refused":"address"`) && strings.Contains(s.lines.String(), `"status":403`)
+		return strings.Contains(s.lines.String(), `"guard":1,"refused":"address","error"`) && strings.Contains(s.lines.String(), `"status":403`)
 	})
 	if text := metricsOf(t, s); !strings.Contains(text, `cutover_refused_total{reason="address"} 2`) || strings.Contains(text, `code="4xx",target="",upstream="v1"`) {
 		t.Error(text)
@@ -248,7 +248,7 @@ func TestAPasswordIsNotAskedForInClearTextWhereTheHostAsksForHTTPS(t *testing.T)
 func TestClearTextOfAHostThatIsPassedThroughIsRedirectedWithoutACertificate(t *testing.T) {
 	s := newSite(t, says("v1"), nil, func(s *site) {
 		s.rows.Hosts = []rules.Host{{Host: "a.test", HTTPS: rules.HTTPSRedirect, TLS: rules.TLSPassthrough, Needs: 1}}
-		s.handler.PrepareCertificate = func(string) { t.Error("a certificate is asked for") }
+		s.handler.PrepareCertificate = func(string, netip.Addr) { t.Error("a certificate is asked for") }
 	})
 	if got := s.get(t, "a.test", "/", nil); got.StatusCode != http.StatusPermanentRedirect {
 		t.Error(got.StatusCode)
@@ -391,5 +391,39 @@ func TestAPathIsGuardedAsTheTargetGetsIt(t *testing.T) {
 		if !strings.HasPrefix(got, "HTTP/1.1 "+want) {
 			t.Errorf("%s: %.30q, want %s", path, got, want)
 		}
+	}
+}
+
+// bcrypt's cost is a power of two. A name that is not there must take as long as one that is, whatever its hash costs.
+func TestAWrongPasswordCostsTheSameWhoeverHasIt(t *testing.T) {
+	users := ""
+	for name, cost := range map[string]int{"anna": 4, "bo": 6, "carl": 5} {
+		hash, err := bcrypt.GenerateFromPassword([]byte("right"), cost)
+		if err != nil {
+			t.Fatal(err)
+		}
+		users += " " + name + ":" + string(hash)
+	}
+	guard := compiledGuard(t, users)
+	for _, name := range []string{"anna", "bo", "carl", "nobody"} {
+		c := &credentials{guard, name, "wrong"}
+		hash, there := c.hash()
+		if there != (name != "nobody") || there && hash != guard.Users[name] {
+			t.Errorf("%s: compared with %s, %v", name, hash, there)
+		}
+		work := 0
+		for _, hash := range append(c.fillers(hash), hash) {
+			cost, err := bcrypt.Cost([]byte(hash))
+			if err != nil || !errors.Is(bcrypt.CompareHashAndPassword([]byte(hash), []byte("wrong")), bcrypt.ErrMismatchedHashAndPassword) {
+				t.Fatal(hash, err)
+			}
+			work += 1 << cost
+		}
+		if work != 1<<6 {
+			t.Errorf("%s: %d rounds, want %d", name, work, 1<<6)
+		}
+	}
+	if c := (&credentials{guard, "bo", "right"}); len(c.fillers(guard.Users["bo"])) != 0 {
+		t.Error("the costliest is filled up")
 	}
 }

@@ -168,7 +168,7 @@ func (s *seen) ServeHTTP(_ http.ResponseWriter, r *http.Request) { s.last.Store(
 
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	deadline := time.NewTimer(10 * time.Second)
+	deadline := time.NewTimer(time.Minute)
 	defer deadline.Stop()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

@@ -1,13 +1,10 @@
 package proxy
 
 import (
-	"bytes"
 	_ "embed" // for the built-in page
 	"encoding/json"
 	"fmt"
 	"html/template"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 )
@@ -25,44 +22,11 @@ type Page struct {
 	RetryAfter int    `json:"retry_after,omitempty"` // seconds; 0 where waiting does not help
 }
 
-// Pages has the pages that visitors get where no upstream answers. A nil Pages has the built-in one.
-type Pages struct {
-	own map[int]*template.Template
-}
-
-// LoadPages reads pages such as 502.html (html/template) from a folder; an empty dir means none. A page that cannot be
-// rendered is an error here, not when a visitor needs it.
-func LoadPages(dir string) (*Pages, error) {
-	pages := &Pages{own: map[int]*template.Template{}}
-	if dir == "" {
-		return pages, nil
-	}
-	if _, err := os.Stat(dir); err != nil {
-		return nil, err
-	}
-	files, err := filepath.Glob(filepath.Join(dir, "[1-5][0-9][0-9].html"))
-	if err != nil {
-		return nil, err
-	}
-	for _, file := range files {
-		status, _ := strconv.Atoi(strings.TrimSuffix(filepath.Base(file), ".html")) // three digits
-		page, err := template.ParseFiles(file)
-		if err != nil {
-			return nil, err
-		}
-		if err := page.Execute(&bytes.Buffer{}, Page{Status: status}); err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
-		}
-		pages.own[status] = page
-	}
-	return pages, nil
-}
-
-// render returns a page in the form that the visitor prefers.
-func (p *Pages) render(page Page, accept []string) (kind string, body []byte) {
+// render returns a page of a host, which is in normal form, in the form that the visitor prefers.
+func (p *Pages) render(page Page, host string, accept []string) (kind string, body []byte) {
 	switch preferred(accept, "text/plain", "text/html", "application/json") {
 	case "text/html":
-		return "text/html; charset=utf-8", p.html(page)
+		return "text/html; charset=utf-8", p.html(page, host)
 	case "application/json":
 		body, _ = json.Marshal(page) // numbers and strings can always be written
 		return "application/json", append(body, '\n')
@@ -70,15 +34,32 @@ func (p *Pages) render(page Page, accept []string) (kind string, body []byte) {
 	return "text/plain; charset=utf-8", fmt.Appendf(nil, "%d %s\nRequest %s\n", page.Status, page.Title, page.RequestID)
 }
 
-// html renders the operator's page for a status, or the built-in one.
-func (p *Pages) html(page Page) []byte {
-	var out bytes.Buffer
-	if p != nil && p.own[page.Status] != nil && p.own[page.Status].Execute(&out, page) == nil {
-		return out.Bytes()
+// html renders the operator's page for a host and a status, or the built-in one.
+func (p *Pages) html(page Page, host string) []byte {
+	if own := p.find(host, page.Status); own != nil {
+		if text, err := show(own, page); err == nil {
+			return text
+		}
 	}
-	out.Reset()
-	_ = builtIn.Execute(&out, page) // a test renders it
-	return out.Bytes()
+	text, _ := show(builtIn, page) // a test renders it
+	return text
+}
+
+func show(page *template.Template, with Page) ([]byte, error) {
+	var out rendered
+	err := page.Execute(&out, with)
+	return out.text, err
+}
+
+// rendered is a page on its way, which must not grow without end.
+type rendered struct{ text []byte }
+
+func (r *rendered) Write(b []byte) (int, error) {
+	if len(r.text)+len(b) > maxRendered {
+		return 0, fmt.Errorf("it becomes longer than %d KiB", maxRendered>>10)
+	}
+	r.text = append(r.text, b...)
+	return len(b), nil
 }
 
 // preferred returns which of the offered types an Accept header likes best (RFC 9110 §12.5.1). Only exact names count:

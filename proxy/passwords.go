@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
+	"fmt"
 	"runtime"
 	"sync"
 	"time"
@@ -39,15 +40,36 @@ type credentials struct {
 	name, password string
 }
 
-// hash returns the hash to compare with: of a name that is not there, that of another, so that it takes as long.
+// hash returns the hash to compare with: of a name that is not there, the costliest of the guard.
 func (c *credentials) hash() (hash string, there bool) {
 	if hash, there = c.guard.Users[c.name]; there {
 		return hash, true
 	}
-	for _, hash = range c.guard.Users {
-		break
+	for _, other := range c.guard.Users {
+		if hash == "" || costOf(other) > costOf(hash) {
+			hash = other
+		}
 	}
 	return hash, false
+}
+
+// fillers returns what a wrong password is compared with besides, in vain, so that it takes as long for every name, and for one
+// that is not there: each step of the cost doubles the time.
+func (c *credentials) fillers(hash string) (list []string) {
+	most := costOf(hash)
+	for _, other := range c.guard.Users {
+		most = max(most, costOf(other))
+	}
+	for cost := costOf(hash); cost < most; cost++ {
+		list = append(list, fmt.Sprintf("%s%02d%s", hash[:4], cost, hash[6:]))
+	}
+	return list
+}
+
+// costOf returns the cost of a hash by bcrypt, as rules have them.
+func costOf(hash string) int {
+	cost, _ := bcrypt.Cost([]byte(hash)) // rules take no other hashes
+	return cost
 }
 
 func (p *passwords) prepare() {
@@ -105,6 +127,9 @@ func (p *passwords) check(ctx context.Context, c *credentials, mayTry func() boo
 	}
 	hash, there := c.hash()
 	if bcrypt.CompareHashAndPassword([]byte(hash), []byte(c.password)) != nil || !there {
+		for _, filler := range c.fillers(hash) {
+			_ = bcrypt.CompareHashAndPassword([]byte(filler), []byte(c.password)) // for its time alone
+		}
 		return false, nil
 	}
 	p.remember(p.sum(c, hash), time.Now())

@@ -34,20 +34,22 @@ type Handler struct {
 	Trusted []netip.Prefix // peers whose X-Forwarded-* headers are believed
 	// CertificateReady reports whether a certificate for a host can be served; nil means never.
 	CertificateReady func(host string) bool
-	// PrepareCertificate asks for a host's certificate in the background; nil does nothing.
-	PrepareCertificate func(host string)
+	// PrepareCertificate asks for a host's certificate in the background, for a client whose address may be invalid; nil does
+	// nothing.
+	PrepareCertificate func(host string, client netip.Addr)
 	// Ending returns, for a request's context, what is closed when a tunnel or an event stream is to end by itself: a
 	// WebSocket with Close frames, an event stream after a whole event. That takes at most 4 s. nil means never.
 	Ending func(ctx context.Context) <-chan struct{}
 
 	Limits   Limits
-	Pages    *Pages // nil means the built-in ones
+	Pages    *Pages // nil means the built-in one
 	Access   *AccessLog
 	Metrics  *metrics.Metrics
 	Log      *slog.Logger // nil discards
 	Instance string       // a name of this process, for the loop guard; empty switches it off
 
 	gate      gate
+	inFlight  inFlight
 	noise     *log.Logger // what ReverseProxy says; the exchange tells the same better
 	noiseOnce sync.Once
 }
@@ -71,6 +73,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e := h.begin(w, r)
 	defer h.end(e)
 	defer h.countPanic(e)
+	defer h.leave(e)
 	if problem := h.serve(e); problem != nil {
 		h.answer(e, problem)
 	}
@@ -95,17 +98,20 @@ func (h *Handler) serve(e *exchange) *problem {
 	if p := h.refuse(e); p != nil {
 		return p
 	}
+	if p := h.enter(e); p != nil {
+		return p
+	}
 	view := h.Views.Load()
 	question := h.question(e.in, e.host, e.client)
-	var challenge bool
-	if e.decision, challenge = view.MatchChallenge(question); challenge {
+	if decision, ok := view.MatchChallenge(question); ok {
+		e.decision = decision
 		return h.forward(e, view) // whatever guards and redirects say
 	}
 	if p := h.admit(e, view); p != nil {
 		return p
 	}
 	e.decision = view.Match(question)
-	if h.redirectToHTTPS(e, view) {
+	if h.redirectToHTTPS(e, view, question) {
 		return nil
 	}
 	if p := h.askPassword(e); p != nil { // not in clear text where the host asks for https

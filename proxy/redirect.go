@@ -7,9 +7,6 @@ import (
 	"cutover/rules"
 )
 
-// acmePath is where a CA looks for its tokens, in clear text (RFC 8555 §8.3).
-const acmePath = "/.well-known/acme-challenge/"
-
 // redirect answers with a Location and without a body.
 func redirect(e *exchange, status int, location string) {
 	header := e.out.Header()
@@ -19,14 +16,15 @@ func redirect(e *exchange, status int, location string) {
 }
 
 // redirectToHTTPS answers a request in clear text where its host asks for https and a certificate can be served. Until
-// then it is asked for, and the request is served as it came; with passthrough the upstream has one. ACME's own requests stay in clear text.
-func (h *Handler) redirectToHTTPS(e *exchange, view *rules.View) bool {
-	if e.secure || e.decision.HTTPS != rules.HTTPSRedirect || strings.HasPrefix(e.in.URL.Path, acmePath) {
+// then it is asked for, and the request is served as it came; with passthrough the upstream has one. What a CA asks stays in
+// clear text (RFC 8555 §8.3).
+func (h *Handler) redirectToHTTPS(e *exchange, view *rules.View, question *rules.Request) bool {
+	if e.secure || e.decision.HTTPS != rules.HTTPSRedirect || rules.IsChallenge(question) {
 		return false
 	}
 	if row, _ := view.Host(e.host); row.TLS != rules.TLSPassthrough && (h.CertificateReady == nil || !h.CertificateReady(e.host)) {
 		if h.PrepareCertificate != nil {
-			h.PrepareCertificate(e.host)
+			h.PrepareCertificate(e.host, e.client)
 		}
 		return false
 	}

@@ -3,7 +3,9 @@ package proxy
 import (
 	"errors"
 	"io"
+	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"time"
 )
@@ -14,8 +16,16 @@ const (
 	slowBody    = "slow_body"    // the body comes too slowly; the visitor gets 408
 )
 
-// Limits are for visitors that are slow, or send too much. Zero fields mean no limit.
+// Limits are for visitors that are slow, or send or ask too much. Zero fields mean no limit.
 type Limits struct {
+	// NetworkRequests may be under way at one time for one client network: an IPv4 address or an IPv6 /64. Tunnels and event
+	// streams are, as long as they last.
+	NetworkRequests int
+	// Exempt reports whether an address is bound by no number of requests, as one that speaks for many; nil means none is.
+	Exempt func(netip.Addr) bool
+	// OnRefused is told what a limit refuses, and to whom, instead of the Handler's Metrics; client may be nil. May be nil.
+	OnRefused func(reason string, client net.Addr)
+
 	Headers  int           // fields of a request's head
 	BodyRate int           // bytes a second that a request's body must come at, on average
 	Grace    time.Duration // what the visitor may take beyond that
@@ -142,13 +152,23 @@ func (h *Handler) hurry(e *exchange) {
 }
 
 // countRefused counts an answer that a limit has called for.
-func (h *Handler) countRefused(p *problem) {
+func (h *Handler) countRefused(e *exchange, p *problem) {
+	reason := ""
 	switch {
 	case errors.Is(p.cause, errHeaderCount):
-		h.Metrics.Refused(headerCount)
+		reason = headerCount
 	case errors.Is(p.cause, errSlowBody):
-		h.Metrics.Refused(slowBody)
+		reason = slowBody
+	case errors.Is(p.cause, errRequests):
+		reason = networkRequests
+	default:
+		return
 	}
+	if h.Limits.OnRefused != nil {
+		h.Limits.OnRefused(reason, e.clientAddr())
+		return
+	}
+	h.Metrics.Refused(reason)
 }
 
 // countHeaders returns how many fields a request's head has.

@@ -71,13 +71,8 @@ func (v *Visitors) parse(value, host string) (id [16]byte, ok bool) {
 // byAddress derives an id from an address: all of an IPv4 address, the network (/64) of an IPv6 one, since a visitor
 // has a whole network there.
 func (v *Visitors) byAddress(host string, address netip.Addr) (id [16]byte) {
-	address = address.Unmap()
-	if address.Is6() {
-		if network, err := address.Prefix(64); err == nil {
-			address = network.Addr()
-		}
-	}
-	copy(id[:], sign(v.keys[len(v.keys)-1], "address", host, address.AsSlice()))
+	network := networkOf(address.Unmap())
+	copy(id[:], sign(v.keys[len(v.keys)-1], "address", host, network.AsSlice()))
 	return id
 }
 

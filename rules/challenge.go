@@ -15,7 +15,7 @@ const maxToken = 128
 // goes to v1, whatever rules and redirects say. It reports false for any other request, for a host that View does not know,
 // and for one whose upstream ends TLS: that may be v2, with an ACME client of its own. Match decides those.
 func (v *View) MatchChallenge(r *Request) (Decision, bool) {
-	if !isChallenge(r) || !v.Knows(r.Host) {
+	if !IsChallenge(r) || !v.Knows(r.Host) {
 		return Decision{}, false
 	}
 	if row, _ := v.Host(r.Host); row.TLS == TLSPassthrough {
@@ -24,8 +24,8 @@ func (v *View) MatchChallenge(r *Request) (Decision, bool) {
 	return Decision{Action: Forward, Version: V1, Upstream: v.FirstVersion(r), Reason: ReasonChallenge, Bucket: -1, HTTPS: HTTPSOff}, true
 }
 
-// isChallenge reports whether a request is as a CA makes it: nothing else may pass rules by.
-func isChallenge(r *Request) bool {
+// IsChallenge reports whether a request is as a CA makes it that asks for a token: nothing else may pass rules by.
+func IsChallenge(r *Request) bool {
 	token, ok := strings.CutPrefix(r.Path, challengePath)
 	if !ok || token == "" || len(token) > maxToken || r.RawQuery != "" || (r.Method != http.MethodGet && r.Method != http.MethodHead) {
 		return false

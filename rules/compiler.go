@@ -215,7 +215,7 @@ func (c *compiler) setUpstreams(rows []Upstream) {
 }
 
 func sameUpstream(a, b *Upstream) bool {
-	return a.ResponseTimeout == b.ResponseTimeout && a.ProxyProtocol == b.ProxyProtocol && slices.Equal(a.Targets, b.Targets)
+	return a.ResponseTimeout == b.ResponseTimeout && a.ProxyProtocol == b.ProxyProtocol && a.Check == b.Check && slices.Equal(a.Targets, b.Targets)
 }
 
 func (c *compiler) lastTargets() map[int64]Target {

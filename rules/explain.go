@@ -45,7 +45,7 @@ func (d *Decision) explainMatch() []string {
 	case d.Action == Misdirected:
 		return []string{"No rule and no redirect matches, and the default is to refuse: the answer is 421."}
 	case d.Reason == ReasonChallenge:
-		return []string{fmt.Sprintf("A CA asks for the token of an ACME client: what Cutover does not answer itself goes to v1, to the upstream %q, whatever the rules say.", d.Upstream)}
+		return []string{fmt.Sprintf("A CA asks for the token of an ACME client: what Cutover does not answer itself goes to v1, to the upstream %q, whatever rules and guards say.", d.Upstream)}
 	case d.Reason == ReasonDefault:
 		return []string{"No rule and no redirect matches; the default is v1."}
 	case d.Action == Gone:

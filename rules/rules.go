@@ -11,7 +11,8 @@ import "strings"
 // for a newer program and is not served by this one.
 //
 // 2 added to hosts the columns certificate and tls and rows for *.parent and *, to upstreams proxy_protocol, and guards.
-const Schema = 2
+// 3 added checks to upstreams, and sockets and HTTP/2 to the URLs of targets.
+const Schema = 3
 
 // The names that a rule's two sides have unless the row names others.
 const (
@@ -115,7 +116,8 @@ type Upstream struct {
 	UpdatedAt       string  `json:"updated_at"`
 	// ProxyProtocol says what is sent first on a raw connection to a target; empty means off.
 	ProxyProtocol ProxyProtocol `json:"proxy_protocol"`
-	Targets       []Target      `json:"targets"`
+	Check
+	Targets []Target `json:"targets"`
 }
 
 // ProxyProtocol is a version of the PROXY protocol, by which a target of raw connections learns the client's address.
@@ -142,7 +144,7 @@ const (
 type Target struct {
 	ID       int64  `json:"id"`
 	Upstream string `json:"upstream"`
-	URL      string `json:"url"` // http://host:port or https://host:port, without path, query or user
+	URL      string `json:"url"` // see ParseAddress
 	Weight   int    `json:"weight"`
 	State    State  `json:"state"`
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net/url"
 	"strings"
 	"time"
 )
@@ -66,7 +65,7 @@ func (u *Upstream) Validate() error {
 	default:
 		return errors.New("proxy_protocol must be off, v1 or v2")
 	}
-	return validateName(u.Name)
+	return firstError(validateName(u.Name), u.Check.validate())
 }
 
 // Validate returns why the row makes no sense by itself, nil if it does.
@@ -79,7 +78,8 @@ func (t *Target) Validate() error {
 	default:
 		return errors.New("state must be ready, drain or maint")
 	}
-	return validateTargetURL(t.URL)
+	_, err := ParseAddress(t.URL)
+	return err
 }
 
 // Validate returns why the row makes no sense by itself, nil if it does.
@@ -195,17 +195,6 @@ func isName(text string) bool {
 		}
 	}
 	return true
-}
-
-func validateTargetURL(text string) error {
-	u, err := url.Parse(text)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" || u.Opaque != "" {
-		return errors.New("url must be http://host:port or https://host:port")
-	}
-	if u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || (u.Path != "" && u.Path != "/") {
-		return errors.New("url must have no user, path, query or fragment: requests keep their own")
-	}
-	return nil
 }
 
 // validateSpan checks starts_at and ends_at; both are optional.

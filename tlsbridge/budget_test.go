@@ -100,11 +100,54 @@ func TestOneClientMayAskForSoManyNewNamesAMinute(t *testing.T) {
 	})
 }
 
+func TestWhoSpeaksForManyMayAskForAnyNumberOfNewNames(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		balancer := netip.MustParseAddr("192.0.2.1")
+		r := newRig(t, func(o *CertificateOptions) {
+			o.Limits = Limits{PerClient: 1}
+			o.Exempt = func(client netip.Addr) bool { return client == balancer }
+		})
+		defer func() { r.stop() }()
+		for _, name := range []string{"a.test", "b.test", "c.test"} {
+			if _, err := r.shake(name, balancer.String()); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if n := r.eventCount("client"); n != 0 {
+			t.Errorf("%d names were too many", n)
+		}
+	})
+}
+
+func TestWhoAsksInClearTextMayAskForNoMoreNewNames(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, func(o *CertificateOptions) { o.Limits = Limits{PerClient: 2} })
+		defer func() { r.stop() }()
+		stranger := netip.MustParseAddr("2001:db8::1")
+		for _, name := range []string{"a.test", "b.test", "a.test", "c.test"} {
+			r.certificates.Prepare(name, stranger)
+			synctest.Wait()
+		}
+		_, err := r.shake("d.test", "2001:db8::2") // the same network
+		wantUnrecognized(t, err)
+		r.certificates.Prepare("e.test", netip.MustParseAddr("2001:db8:0:1::1"))
+		time.Sleep(time.Minute)
+		for name, want := range map[string]bool{"a.test": true, "b.test": true, "c.test": false, "d.test": false, "e.test": true} {
+			if got := r.certificates.Ready(name); got != want {
+				t.Errorf("%s has a certificate: %v", name, got)
+			}
+		}
+		if n := r.eventCount("client"); n != 2 {
+			t.Errorf("%d names were too many", n)
+		}
+	})
+}
+
 func TestTheMemoryOfClientsIsBounded(t *testing.T) {
 	n := &newNames{limit: 5}
 	for i := range 5 * maxClients {
 		client := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
-		n.allow(netip.PrefixFrom(client, 32), "a.test")
+		n.allow(client, "a.test")
 	}
 	if known := len(n.young) + len(n.old); known > 2*maxClients {
 		t.Errorf("%d clients are known", known)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"path/filepath"
 	"slices"
@@ -53,6 +54,9 @@ type CertificateOptions struct {
 	DNS       *DNSUpdate   // proves names to the CA by the DNS, and in no other way; nil for the challenges of the ports
 	// Any reports whether an allowed name is one that no row names exactly; nil means that there are none.
 	Any func(name string) bool
+	// Exempt reports whether a client may ask for any number of names without a certificate, as those who speak for many may;
+	// nil means none.
+	Exempt func(client netip.Addr) bool
 	// Files says which pair of files, BASE.crt and BASE.key in FilesDir, the operator keeps for a name. It is asked at every
 	// handshake, before all else; nil means none.
 	Files       func(name string) (base string, ok bool)
@@ -124,7 +128,7 @@ func NewCertificates(o CertificateOptions) (*Certificates, error) {
 		options: o, storage: &certmagic.FileStorage{Path: o.Dir}, tickets: ring, slots: make(chan struct{}, o.MaxInFlight),
 		back: loadBackOff(context.Background(), o.Attempts, o.Log), busy: map[string]bool{},
 		held: map[string]int{}, kept: &names{}, late: &late{}, outage: &outage{log: o.Log}, kick: make(chan struct{}, 1),
-		newNames: &newNames{limit: o.Limits.orDefaults().PerClient}, files: newPairs(o.FilesDir, o.Log),
+		newNames: &newNames{limit: o.Limits.orDefaults().PerClient, exempt: o.Exempt}, files: newPairs(o.FilesDir, o.Log),
 	}
 	if err := c.configure(); err != nil {
 		return nil, err
@@ -250,7 +254,7 @@ func (c *Certificates) newTLSConfig() *tls.Config {
 // that may have none, or that must wait after a failure or for the budget: the client gets unrecognized_name at once, and
 // neither storage nor certmagic is asked.
 func (c *Certificates) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
+	name := normalName(hello.ServerName)
 	if certificate, ok := c.fromFiles(name); certificate != nil {
 		return certificate, nil
 	} else if ok && !c.kept.covers(name) {
@@ -260,13 +264,14 @@ func (c *Certificates) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certific
 	if certificate := c.asItIs(hello, name, allowed); certificate != nil {
 		return certificate, nil
 	}
-	if c.kept.covers(name) || (allowed && (isChallenge(hello) || c.Ready(name))) {
+	if c.kept.covers(name) || (allowed && (IsChallenge(hello.SupportedProtos) || c.Ready(name))) {
+		defer aside(hello.Context())()
 		return c.front.GetCertificate(hello)
 	}
 	if !allowed {
 		return nil, nil
 	}
-	if err := c.mayAsk(hello, name); err != nil {
+	if err := c.mayAsk(clientOf(hello), name); err != nil {
 		return nil, nil
 	}
 	release, err := c.takeSlot(name)
@@ -274,6 +279,7 @@ func (c *Certificates) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certific
 		return nil, err
 	}
 	defer release()
+	defer aside(hello.Context())()
 	issuing(hello.Context())
 	certificate, err := c.front.GetCertificate(hello)
 	if errors.As(err, new(*budgetError)) {
@@ -282,12 +288,31 @@ func (c *Certificates) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certific
 	return certificate, err
 }
 
-// mayAsk says why a handshake must not have a certificate issued.
-func (c *Certificates) mayAsk(hello *tls.ClientHelloInfo, name string) error {
+// clientOf returns the address that a handshake comes from.
+func clientOf(hello *tls.ClientHelloInfo) netip.Addr {
+	if hello.Conn == nil {
+		return netip.Addr{}
+	}
+	return addressOf(hello.Conn.RemoteAddr())
+}
+
+// Knows reports whether the gate may open for a name: it has a certificate, or may have one. It is quick.
+func (c *Certificates) Knows(serverName string) bool {
+	name := normalName(serverName)
+	certificate, own := c.fromFiles(name)
+	return certificate != nil || c.kept.covers(name) || !own && c.options.Allowed(name)
+}
+
+func normalName(serverName string) string {
+	return strings.ToLower(strings.TrimSuffix(serverName, "."))
+}
+
+// mayAsk says why a client must not have a certificate issued.
+func (c *Certificates) mayAsk(client netip.Addr, name string) error {
 	if err := c.mayOrder(name); err != nil {
 		return err
 	}
-	if c.budget != nil && !c.newNames.allow(clientOf(hello.Conn), name) { // a CA of our own needs no limit
+	if c.budget != nil && !c.newNames.allow(client, name) { // a CA of our own needs no limit
 		c.event("client", name, errClient)
 		return errClient
 	}
@@ -324,7 +349,7 @@ func (c *Certificates) mayTry(name string) error {
 // asItIs returns a stored certificate without renewing it: that is done in the background, not once for each visitor, of whom
 // strangers may send many. Only one that has ended, of a name that may be tried, is left to certmagic.
 func (c *Certificates) asItIs(hello *tls.ClientHelloInfo, name string, allowed bool) *tls.Certificate {
-	if !c.kept.covers(name) || isChallenge(hello) {
+	if !c.kept.covers(name) || IsChallenge(hello.SupportedProtos) {
 		return nil
 	}
 	certificate, err := c.background.GetCertificate(hello)
@@ -338,10 +363,10 @@ func (c *Certificates) asItIs(hello *tls.ClientHelloInfo, name string, allowed b
 	if leaf == nil || !allowed {
 		return certificate
 	}
-	if time.Now().After(leaf.NotAfter) && c.mayTry(name) == nil && (c.kept.has(name) || c.mayAsk(hello, name) == nil) {
+	if time.Now().After(leaf.NotAfter) && c.mayTry(name) == nil && (c.kept.has(name) || c.mayAsk(clientOf(hello), name) == nil) {
 		return nil
 	}
-	if !slices.Contains(hostNames(leaf), name) && due(leaf.NotBefore, leaf.NotAfter, time.Now()) && !c.renews(wildcardOf(name)) && c.mayAsk(hello, name) == nil {
+	if !slices.Contains(hostNames(leaf), name) && due(leaf.NotBefore, leaf.NotAfter, time.Now()) && !c.renews(wildcardOf(name)) && c.mayAsk(clientOf(hello), name) == nil {
 		c.prepare(name) // the wildcard certificate cannot be renewed
 	}
 	return certificate
@@ -349,16 +374,13 @@ func (c *Certificates) asItIs(hello *tls.ClientHelloInfo, name string, allowed b
 
 // load takes the certificate that is stored for a name, or for its wildcard, into memory.
 func (c *Certificates) load(ctx context.Context, name string) bool {
+	defer aside(ctx)()
 	for _, filed := range []string{name, wildcardOf(name)} {
 		if _, err := c.background.CacheManagedCertificate(ctx, filed); err == nil {
 			return true
 		}
 	}
 	return false
-}
-
-func isChallenge(hello *tls.ClientHelloInfo) bool {
-	return len(hello.SupportedProtos) == 1 && hello.SupportedProtos[0] == acmez.ACMETLS1Protocol
 }
 
 // takeSlot lets a handshake wait for a name to be issued. All that wait for one name share a slot, since certmagic

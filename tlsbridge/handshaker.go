@@ -26,12 +26,20 @@ type Handshaker struct {
 	Log              *slog.Logger        // nil discards
 	OnResult         func(result string) // is told "ok", "passed", "timeout", "refused" or "failed"; may be nil
 
+	// Knows reports whether there may be a certificate for a name; nil means that there may be one for each. Others get the
+	// alert unrecognized_name before anything is computed for them. It is asked at every handshake, so it must be quick.
+	Knows func(serverName string) bool
+	// Computing is how many handshakes may compute at one time; 0 means half as many as there are processors. The others
+	// wait, and their networks take turns.
+	Computing int
+
 	// Route is asked of each ClientHello; nil means that all TLS is ended here. Where it says so, the client gets no answer:
 	// Pass takes the connection over. It should return soon, and is required with Route.
 	Route Route
 	Pass  func(s Stream)
 
 	underway
+	turns turns
 }
 
 func orDefault(d, initial time.Duration) time.Duration {
@@ -54,7 +62,7 @@ type patienceKey struct{}
 type patience struct {
 	conn             net.Conn
 	handshake, issue time.Duration
-	opening          *opening // nil without a Route
+	opening          *opening
 }
 
 func (p *patience) extend(d time.Duration) {
@@ -68,9 +76,10 @@ func HelloArrived(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	if !ok {
 		return nil, nil
 	}
-	if p.opening != nil && p.opening.decide(hello) {
-		return nil, errPassedOn
+	if err := p.opening.decide(hello); err != nil {
+		return nil, err
 	}
+	p.opening.turn.take()
 	p.extend(p.handshake)
 	return nil, nil
 }
@@ -85,11 +94,10 @@ func issuing(ctx context.Context) {
 func (h *Handshaker) handshake(c net.Conn) {
 	p := &patience{conn: c, handshake: orDefault(h.HandshakeTimeout, 10*time.Second), issue: orDefault(h.IssueTimeout, 60*time.Second)}
 	p.extend(orDefault(h.HelloTimeout, 5*time.Second))
-	if h.Route != nil {
-		p.opening = newOpening(c, h.Route)
-	}
-	secure := tls.Server(p.client(), h.Config)
+	p.opening = h.newOpening(c)
+	secure := tls.Server(p.opening, h.Config)
 	err := secure.HandshakeContext(context.WithValue(context.Background(), patienceKey{}, p))
+	p.opening.turn.end()
 	handshakeDone(c)
 	passed := errors.Is(err, errPassedOn)
 	if err == nil || passed {
@@ -108,14 +116,6 @@ func (h *Handshaker) handshake(c net.Conn) {
 	h.deliver(c, secure)
 }
 
-// client returns the connection that crypto/tls is to read from.
-func (p *patience) client() net.Conn {
-	if p.opening != nil {
-		return p.opening
-	}
-	return p.conn
-}
-
 func (h *Handshaker) deliver(c net.Conn, secure *tls.Conn) {
 	sink := h.Sinks[secure.ConnectionState().NegotiatedProtocol]
 	if sink == nil {
@@ -130,7 +130,7 @@ func resultOf(err error) string {
 	switch {
 	case isTimeout(err):
 		return "timeout"
-	case errors.Is(err, errBusy), strings.Contains(err.Error(), noCertificate):
+	case errors.Is(err, errBusy), errors.Is(err, errUnknownName), strings.Contains(err.Error(), noCertificate):
 		return "refused"
 	}
 	return "failed"

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"syscall"
 )
 
@@ -30,7 +31,10 @@ type Stream struct {
 // handshake, so it must be quick.
 type Route func(serverName string, protocols []string, client netip.Addr) (Destination, bool)
 
-var errPassedOn = errors.New("the connection goes to somebody else")
+var (
+	errPassedOn    = errors.New("the connection goes to somebody else")
+	errUnknownName = errors.New("there is no certificate for this name, and none is to be had")
+)
 
 // opening is a connection on which crypto/tls reads a ClientHello, and what it has read of it. So the hello is read in
 // crypto/tls's own way: of as many records as there are, within the same bounds, and with the same alert for what is none.
@@ -38,19 +42,35 @@ var errPassedOn = errors.New("the connection goes to somebody else")
 type opening struct {
 	net.Conn
 	route   Route
-	keeping bool // the hello is not there yet
+	knows   func(serverName string) bool
+	turn    turn
+	arrived bool // the hello is there
+	keeping bool // it is not, and it may go elsewhere
 	kept    []byte
 	stream  Stream
 	passed  bool // it goes elsewhere: crypto/tls shall say nothing
+	unknown bool // there is no certificate for its name, and crypto/tls shall say so
 }
 
-func newOpening(c net.Conn, route Route) *opening {
-	return &opening{Conn: c, route: route, keeping: true}
+func (h *Handshaker) newOpening(c net.Conn) *opening {
+	most := h.Computing
+	if most == 0 {
+		most = sharedProcessors()
+	}
+	return &opening{
+		Conn: c, route: h.Route, knows: h.Knows, keeping: h.Route != nil,
+		turn: turn{turns: &h.turns, who: clientBehind(c), most: most},
+	}
 }
 
-// Read keeps what it reads until the hello is there. What is too long for a hello is left to crypto/tls.
+// Read keeps what it reads until the hello is there. What is too long for a hello is left to crypto/tls. Who waits for the
+// client does not compute meanwhile.
 func (o *opening) Read(b []byte) (int, error) {
+	o.turn.giveBack()
 	n, err := o.Conn.Read(b)
+	if o.arrived && err == nil {
+		o.turn.take()
+	}
 	if o.keeping {
 		o.kept = append(o.kept, b[:n]...)
 		if len(o.kept) > maxHello {
@@ -60,10 +80,25 @@ func (o *opening) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Write keeps crypto/tls from alerting a client that goes elsewhere.
+// Alerts of TLS (RFC 8446 §6).
+const (
+	alertRecord       = 21
+	alertLength       = 7 // of the record, with its header
+	unrecognizedName  = 112
+	alertDescription  = alertLength - 1
+	alertInternalOnly = 80
+)
+
+// Write keeps crypto/tls from alerting a client that goes elsewhere. To one whose name is unknown it would speak of an error of
+// ours.
 func (o *opening) Write(b []byte) (int, error) {
 	if o.passed {
 		return len(b), nil
+	}
+	o.turn.giveBack() // what is to be computed is, and the client may take its time
+	if o.unknown && len(b) == alertLength && b[0] == alertRecord && b[alertDescription] == alertInternalOnly {
+		b = slices.Clone(b)
+		b[alertDescription] = unrecognizedName
 	}
 	return o.Conn.Write(b)
 }
@@ -76,26 +111,25 @@ func (o *opening) SyscallConn() (syscall.RawConn, error) {
 	return nil, errors.ErrUnsupported
 }
 
-// decide asks where the connection goes, now that the hello is there.
-func (o *opening) decide(hello *tls.ClientHelloInfo) (passed bool) {
-	if !o.keeping {
-		return false
+// decide asks where the connection goes, now that the hello is there; an error ends the handshake.
+func (o *opening) decide(hello *tls.ClientHelloInfo) error {
+	o.arrived = true
+	if o.keeping {
+		sent := o.kept
+		o.keeping, o.kept = false, nil
+		to, passed := o.route(hello.ServerName, hello.SupportedProtos, addressOf(o.Conn.RemoteAddr()))
+		if passed {
+			o.passed = true
+			o.stream = Stream{Conn: o.Conn, Sent: sent, ServerName: hello.ServerName, To: to}
+			return errPassedOn
+		}
 	}
-	sent := o.kept
-	o.keeping, o.kept = false, nil
-	to, passed := o.route(hello.ServerName, hello.SupportedProtos, addressOf(o.Conn.RemoteAddr()))
-	if passed {
-		o.passed = true
-		o.stream = Stream{Conn: o.Conn, Sent: sent, ServerName: hello.ServerName, To: to}
+	if o.knows != nil && !o.knows(hello.ServerName) {
+		o.unknown = true
+		return errUnknownName
 	}
-	return passed
+	return nil
 }
 
 // addressOf returns an address without its port; invalid if it has no IP address.
-func addressOf(address net.Addr) netip.Addr {
-	tcp, ok := address.(*net.TCPAddr)
-	if !ok {
-		return netip.Addr{}
-	}
-	return tcp.AddrPort().Addr().Unmap().WithZone("")
-}
+func addressOf(address net.Addr) netip.Addr { return addressAndPortOf(address).Addr().WithZone("") }

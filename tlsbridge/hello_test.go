@@ -108,12 +108,13 @@ type slow struct{ net.Conn }
 func (c slow) Read(b []byte) (int, error) { return c.Conn.Read(b[:min(1, len(b))]) }
 
 func TestWhatIsTooLongForAHelloIsNotKept(t *testing.T) {
-	o := newOpening(&script{in: make([]byte, 70<<10)}, nil)
+	h := &Handshaker{Route: func(string, []string, netip.Addr) (Destination, bool) { return Destination{}, true }}
+	o := h.newOpening(&script{in: make([]byte, 70<<10)})
 	if _, err := io.Copy(io.Discard, o); err != nil || o.kept != nil || o.keeping {
 		t.Errorf("%d bytes are kept, %v", len(o.kept), err)
 	}
-	if o.decide(&tls.ClientHelloInfo{ServerName: "b.test"}) {
-		t.Error("it was passed on without its beginning")
+	if err := o.decide(&tls.ClientHelloInfo{ServerName: "b.test"}); err != nil {
+		t.Errorf("it was passed on without its beginning: %v", err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"path"
 	"slices"
 	"strings"
@@ -122,18 +123,16 @@ func (c *Certificates) filed(name string) bool {
 	return false
 }
 
-// Prepare asks for a name's certificate in the background, if it is allowed, has none and need not wait. It returns at
-// once; asking again meanwhile does nothing.
-func (c *Certificates) Prepare(name string) {
-	if c.options.Allowed(name) && !c.Ready(name) {
+// Prepare asks for a name's certificate in the background for a client, if it is allowed, has none and need not wait, and the
+// client has not asked for too many. It returns at once; asking again meanwhile does nothing.
+func (c *Certificates) Prepare(name string, client netip.Addr) {
+	if c.options.Allowed(name) && !c.Ready(name) && c.mayAsk(client, name) == nil {
 		c.prepare(name)
 	}
 }
 
+// prepare gets a name's certificate in the background; whether it may be ordered was asked before.
 func (c *Certificates) prepare(name string) {
-	if c.mayOrder(name) != nil {
-		return
-	}
 	ctx, begun := c.begin(name)
 	if !begun {
 		return

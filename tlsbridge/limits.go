@@ -81,7 +81,7 @@ func (l *Limiter) handle(c net.Conn, handshake bool, handle func(net.Conn)) {
 		handle(c)
 		return
 	}
-	counted := &limited{TCPConn: connection, client: c.RemoteAddr(), limiter: l, network: l.networkOf(addressOf(c.RemoteAddr()))}
+	counted := &limited{TCPConn: connection, client: c.RemoteAddr(), limiter: l, network: l.countedFor(addressOf(c.RemoteAddr()))}
 	counted.handshaking.Store(handshake)
 	if reason := l.admit(counted.network, handshake); reason != "" {
 		l.refuse(counted, reason)
@@ -90,11 +90,16 @@ func (l *Limiter) handle(c net.Conn, handshake bool, handle func(net.Conn)) {
 	handle(counted)
 }
 
-// networkOf returns what an address is counted for: itself, or its /64; invalid for nothing.
-func (l *Limiter) networkOf(address netip.Addr) netip.Addr {
+// countedFor returns the network that an address is counted for; invalid for none.
+func (l *Limiter) countedFor(address netip.Addr) netip.Addr {
 	if l.options.Exempt != nil && l.options.Exempt(address) {
 		return netip.Addr{}
 	}
+	return networkOf(address)
+}
+
+// networkOf returns what stands for a client: the IPv4 address, or the first one of the IPv6 /64, which one subscriber has.
+func networkOf(address netip.Addr) netip.Addr {
 	if address.Is6() {
 		prefix, _ := address.Prefix(64) // no IPv6 address is too short for it
 		return prefix.Addr()
@@ -204,6 +209,18 @@ func handshakeDone(c net.Conn) {
 	if counted, ok := c.(interface{ HandshakeDone() }); ok {
 		counted.HandshakeDone()
 	}
+}
+
+// familiar reports whether a network has a connection whose handshake is over, or needed none.
+func (l *Limiter) familiar(network netip.Addr) bool {
+	if !network.IsValid() {
+		return false
+	}
+	s := l.shardOf(network)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	u := s.networks[network]
+	return u.connections > u.handshakes
 }
 
 // shardCount is how many locks the networks share.

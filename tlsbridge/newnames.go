@@ -2,7 +2,6 @@ package tlsbridge
 
 import (
 	"errors"
-	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -19,10 +18,11 @@ var errClient = errors.New("this client has asked for too many names without a c
 // newNames bounds how many names without a certificate one client may ask for, so that a single stranger who knows all the
 // names does not use up the budget. It is kept in memory: its time is a minute.
 type newNames struct {
-	limit int
+	limit  int
+	exempt func(netip.Addr) bool // nil: nobody is
 
 	mu         sync.Mutex
-	young, old map[netip.Prefix][]askedName // who asked since turned, and who before and not since
+	young, old map[netip.Addr][]askedName // networks: who asked since turned, and who before and not since
 	turned     time.Time
 }
 
@@ -31,12 +31,13 @@ type askedName struct {
 	at   time.Time
 }
 
-// allow notes that a client asks for a name; false if that is one too many. Asking again for the same one is not.
-func (n *newNames) allow(client netip.Prefix, name string) bool {
-	if !client.IsValid() {
+// allow notes that a client asks for a name; false if that is one too many. Asking again for the same one is not. An address
+// that is not valid is nobody's.
+func (n *newNames) allow(address netip.Addr, name string) bool {
+	if !address.IsValid() || n.exempt != nil && n.exempt(address) {
 		return true
 	}
-	now := time.Now()
+	client, now := networkOf(address), time.Now()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.turn(now)
@@ -59,29 +60,10 @@ func (n *newNames) allow(client netip.Prefix, name string) bool {
 // cost most when there are most.
 func (n *newNames) turn(now time.Time) {
 	if n.young == nil || now.Sub(n.turned) >= newNamesWindow || len(n.young) >= maxClients {
-		n.young, n.old, n.turned = map[netip.Prefix][]askedName{}, n.young, now
+		n.young, n.old, n.turned = map[netip.Addr][]askedName{}, n.young, now
 	}
 }
 
 func recent(asked []askedName, now time.Time) []askedName {
 	return slices.DeleteFunc(asked, func(a askedName) bool { return now.Sub(a.at) >= newNamesWindow })
-}
-
-// clientOf returns the network that counts as one client: an IPv4 address, or the 64 bits of IPv6 that one subscriber has.
-// It is invalid for a connection that is not TCP.
-func clientOf(c net.Conn) netip.Prefix {
-	if c == nil {
-		return netip.Prefix{}
-	}
-	tcp, ok := c.RemoteAddr().(*net.TCPAddr)
-	if !ok {
-		return netip.Prefix{}
-	}
-	address := tcp.AddrPort().Addr().Unmap().WithZone("")
-	bits := 64
-	if address.Is4() {
-		bits = 32
-	}
-	prefix, _ := address.Prefix(bits) // fails for an address that is not valid, and is invalid then
-	return prefix
 }

@@ -8,14 +8,23 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Passthrough carries raw streams to those who end their TLS. The zero value is ready to use.
 type Passthrough struct {
-	DialTimeout time.Duration       // also for the first bytes to be sent; 0 means 3 s
-	Log         *slog.Logger        // nil discards
-	OnResult    func(result string) // is told "passed", "no_target", "dial", "broken" or "loop"; may be nil
+	DialTimeout time.Duration // also for the first bytes to be sent; 0 means 3 s
+	Idle        time.Duration // a stream on which nothing moves either way for so long is ended; 0 means 1 h
+	Stall       time.Duration // the same once one way has ended; 0 means 5 min
+	Log         *slog.Logger  // nil discards
+	// OnResult is told "passed", "no_target", "dial", "broken" or "loop", and of a stream that was passed, but is ended here,
+	// "idle" or "half_open"; may be nil.
+	OnResult func(result string)
+
+	failures failures
 
 	mu  sync.Mutex
 	own map[netip.AddrPort]struct{} // the near ends of our connections to others
@@ -27,8 +36,8 @@ var (
 )
 
 // Carry sends on what the client has sent, then copies both ways until both have ended; the end of one passes on, and the
-// other may go on. Between TCP connections the kernel does the copying. Carry closes the stream's connection; whoever
-// closes it meanwhile ends it.
+// other may go on, as long as something moves. Between TCP connections the kernel does the copying. Carry closes the
+// stream's connection; whoever closes it meanwhile ends it.
 func (p *Passthrough) Carry(s Stream) {
 	defer func() { _ = s.Conn.Close() }() // what cannot be closed is closed already
 	switch {
@@ -51,7 +60,7 @@ func (p *Passthrough) Carry(s Stream) {
 		return
 	}
 	p.report("passed")
-	exchange(s.Conn, target)
+	p.exchange(s, target)
 }
 
 func (p *Passthrough) dial(address string) (net.Conn, error) {
@@ -97,6 +106,7 @@ func (p *Passthrough) isOwn(c net.Conn) bool {
 	return own
 }
 
+// addressAndPortOf returns an address of TCP, of IPv4 as such; invalid for others.
 func addressAndPortOf(address net.Addr) netip.AddrPort {
 	tcp, ok := address.(*net.TCPAddr)
 	if !ok {
@@ -108,9 +118,12 @@ func addressAndPortOf(address net.Addr) netip.AddrPort {
 
 func (p *Passthrough) failed(s Stream, result string, err error) {
 	p.report(result)
-	if p.Log != nil {
+	if p.Log == nil {
+		return
+	}
+	if others, say := p.failures.say(s.ServerName, result, time.Now()); say {
 		p.Log.Warn("a TLS connection could not be passed on", slog.String("host", s.ServerName), slog.String("target", s.To.Address),
-			slog.String("client", s.Conn.RemoteAddr().String()), slog.String("reason", result), slog.Any("error", err))
+			slog.String("client", s.Conn.RemoteAddr().String()), slog.String("reason", result), slog.Int("others", others), slog.Any("error", err))
 	}
 }
 
@@ -120,12 +133,70 @@ func (p *Passthrough) report(result string) {
 	}
 }
 
-// exchange copies both ways until both have ended.
-func exchange(a, b net.Conn) {
+// exchange copies both ways until both have ended, or nothing moves any more.
+func (p *Passthrough) exchange(s Stream, target net.Conn) {
+	ended := make(chan struct{}, 2)
 	var copying sync.WaitGroup
-	copying.Go(func() { copyHalf(a, b) })
-	copyHalf(b, a)
+	for to, from := range map[net.Conn]net.Conn{s.Conn: target, target: s.Conn} {
+		copying.Go(func() {
+			copyHalf(to, from)
+			ended <- struct{}{}
+		})
+	}
+	result := p.watch(ended, func() uint64 { return carriedBy(s.Conn) + carriedBy(target) })
+	if result != "" {
+		p.report(result)
+		_ = s.Conn.Close() // what cannot be closed is closed already
+		_ = target.Close()
+	}
 	copying.Wait()
+}
+
+// looksALimit is how often a stream is looked at within the time that nothing may move: it ends that part of it too late.
+const looksALimit = 4
+
+// watch waits until both ways have ended, and returns ""; or until moved, which counts what has gone over the stream, has
+// stood still for too long, and returns in which state.
+func (p *Passthrough) watch(ended <-chan struct{}, moved func() uint64) (result string) {
+	limit, result := orDefault(p.Idle, time.Hour), "idle"
+	ticker := time.NewTicker(max(limit/looksALimit, time.Millisecond))
+	defer ticker.Stop()
+	last, since := moved(), time.Now()
+	for open := 2; open > 0; {
+		select {
+		case <-ended:
+			open--
+			limit, result = min(limit, orDefault(p.Stall, 5*time.Minute)), "half_open"
+			last, since = moved(), time.Now()
+			ticker.Reset(max(limit/looksALimit, time.Millisecond))
+		case <-ticker.C:
+			if now := moved(); now != last {
+				last, since = now, time.Now()
+			} else if time.Since(since) >= limit {
+				return result
+			}
+		}
+	}
+	return ""
+}
+
+// carriedBy counts what a connection's peer has sent and what it has acknowledged. The kernel is asked, since it does the
+// copying; of a connection that is not TCP, or is closed, it says nothing.
+func carriedBy(c net.Conn) (bytes uint64) {
+	socket, ok := c.(syscall.Conn)
+	if !ok {
+		return 0
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	_ = raw.Control(func(fd uintptr) { // fails on a closed connection only
+		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			bytes = info.Bytes_received + info.Bytes_acked
+		}
+	})
+	return bytes
 }
 
 // copyHalf copies one way. An end is passed on as half of a connection's end; where it breaks off, all is over.

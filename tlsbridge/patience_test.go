@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
@@ -28,7 +29,7 @@ func TestWhatAnotherProcessHasStoredIsRenewed(t *testing.T) {
 		defer func() { r.stop() }()
 		old := r.second()
 		synctest.Wait()
-		old.certificates.Prepare("stored-by-another.test")
+		old.certificates.Prepare("stored-by-another.test", netip.Addr{})
 		time.Sleep(2 * time.Minute)
 		old.stop()
 		if !r.certificates.Ready("stored-by-another.test") {

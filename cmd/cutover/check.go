@@ -71,12 +71,25 @@ func checkRules(ctx context.Context, c Config) checkLine {
 
 // checkFiles reads every file that the configuration names.
 func checkFiles(c Config) checkLine {
-	_, pages := proxy.LoadPages(c.ErrorPages)
+	pages := checkPages(c.ErrorPages)
 	_, roots := systemRootsAnd(c.UpstreamCA)
 	_, acme := rootsFrom(c.ACME.Root)
 	_, key := readOptional(c.ACME.AccountKey)
 	keys := (&admin.Keys{Path: c.AdminKeys}).Check()
 	return checked("files", "readable", errors.Join(pages, roots, acme, key, keys))
+}
+
+// checkPages says what is wrong with error pages. A daemon serves without them; who deploys wants to know.
+func checkPages(dir string) error {
+	status := proxy.OpenPages(dir, nil).Status()
+	var problems []error
+	if status.Missing && dir != defaultErrorPages {
+		problems = append(problems, fmt.Errorf("error_pages: there is no folder %s", dir))
+	}
+	for _, p := range status.Problems {
+		problems = append(problems, fmt.Errorf("error_pages: %s: %s", filepath.Join(dir, p.File), p.Problem))
+	}
+	return errors.Join(problems...)
 }
 
 // checkSockets looks at the inherited sockets; run by hand there are none, and that is no mistake.

@@ -73,7 +73,7 @@ func TestMistakesInTheConfigurationAreNamed(t *testing.T) {
 		"no journal":          {"history_days = 0", "must be a whole number from 1"},
 		"bad range":           {"trusted_proxies = ['10.0.0.0/33']", "must be an address or a range"},
 		"relative path":       {"state_dir = 'state'", "must be an absolute path"},
-		"no port":             {"v1_tls = '10.0.0.5'", "must be a host and a port"},
+		"no port":             {"v1_tls = '10.0.0.5'", "must be HOST:PORT"},
 		"bad balancer":        {"[proxy_protocol]\ntrusted = ['x']", "must be an address or a range"},
 		"bad answer":          {"[proxy_protocol]\nwithout_header = 'ignore'", "must be one of refuse, accept"},
 		"clear-text ACME":     {"[acme]\ndirectory = 'http://ca.test/dir'", "must be an https:// URL"},

@@ -38,6 +38,7 @@ type daemon struct {
 	upstreams    *upstream.Set
 	handler      *proxy.Handler
 	access       *proxy.AccessLog
+	pages        *proxy.Pages
 	front        atomic.Pointer[frontend.Server] // which gets new connections
 	metrics      *metrics.Metrics
 	admin        *admin.Server
@@ -110,7 +111,9 @@ func (d *daemon) components() map[string]func(context.Context) error {
 		"rules":        d.store.Run,
 		"certificates": d.certificates.Run,
 		"retries":      d.retryEdited,
+		"targets":      d.upstreams.Run,
 		"access log":   d.access.Run,
+		"error pages":  d.pages.Run,
 		"status line":  d.keepStatus,
 		"watchdog":     func(ctx context.Context) error { return d.notifier.RunWatchdog(ctx, d.alive) },
 	}

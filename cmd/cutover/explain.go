@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"cutover/proxy/admin"
+	"cutover/rules"
 )
 
 func newExplainCommand(env *environment) *cobra.Command {
@@ -106,6 +107,8 @@ func decidedBy(e *admin.Explanation) string {
 		return "a guard"
 	case e.Action == admin.ActionRefused:
 		return fmt.Sprintf("guard %d: %s%s", e.Guard.ID, e.Guard.Host, e.Guard.Path)
+	case e.Reason == rules.ReasonChallenge:
+		return "the path: a CA asks an ACME client of v1"
 	case e.Rule != nil:
 		return fmt.Sprintf("rule %d: %s%s, %s to v2", e.Rule.ID, e.Rule.Host, pathText(e.Rule.Path, e.Rule.Match), percentText(e.Rule.Percent))
 	case e.Redirect != nil:

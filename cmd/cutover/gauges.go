@@ -24,6 +24,7 @@ func (d *daemon) addGauges() {
 	gauge("cutover_generations_draining", "Older processes that finish what they have.", func() float64 { return float64(len(d.older())) })
 	gauge("cutover_rules", "Rules in force.", func() float64 { return float64(d.store.Load().Counts().Rules) })
 	gauge("cutover_redirects", "Redirects in force.", func() float64 { return float64(d.store.Load().Counts().Redirects) })
+	gauge("cutover_targets_failing", "Targets that fail: they get no requests while others of their upstream do not.", d.targetsFailing)
 	gauge("cutover_rule_problems", "Rows that are not served as they are written.", func() float64 { return float64(len(d.store.Snapshot().Problems)) })
 	gauge("cutover_database_problem", "1 while the database has a problem; cutover status says which.", func() float64 {
 		if d.store.Health().Problem != "" {
@@ -62,4 +63,16 @@ func (d *daemon) countCertificateEvent(event, name string, err error) {
 	if err == nil {
 		d.log.Info("certificate "+event, slog.String("name", name))
 	}
+}
+
+func (d *daemon) targetsFailing() float64 {
+	failing := 0
+	for _, u := range d.upstreams.Status() {
+		for _, t := range u.Targets {
+			if !t.FailingSince.IsZero() {
+				failing++
+			}
+		}
+	}
+	return float64(failing)
 }

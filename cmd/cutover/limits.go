@@ -26,10 +26,12 @@ type LimitsConfig struct {
 	NetworkConnections int
 	Handshakes         int
 	NetworkHandshakes  int
+	NetworkRequests    int
 	Headers            int
 	BodyRate           int
 	BodyGrace          time.Duration
 	Stall              time.Duration
+	PassthroughIdle    time.Duration
 	Streams            int
 	Memory             string // auto, off, or a size
 }
@@ -44,10 +46,12 @@ func limitSettings() []setting {
 		{key: "limits.network_connections", initial: "512", doc: "open connections of one client network: an IPv4 address or an IPv6 /64; 0: no limit", set: setNumber(0, most, limits(func(l *LimitsConfig) *int { return &l.NetworkConnections }))},
 		{key: "limits.handshakes", initial: "auto", doc: "TLS handshakes under way in all; auto: an eighth of the connections", set: setAuto(most, limits(func(l *LimitsConfig) *int { return &l.Handshakes }))},
 		{key: "limits.network_handshakes", initial: "64", doc: "TLS handshakes under way of one client network; 0: no limit", set: setNumber(0, most, limits(func(l *LimitsConfig) *int { return &l.NetworkHandshakes }))},
+		{key: "limits.network_requests", initial: "1024", doc: "requests under way of one client network, tunnels and event streams too; more are answered 429; 0: no limit", set: setNumber(0, most, limits(func(l *LimitsConfig) *int { return &l.NetworkRequests }))},
 		{key: "limits.headers", initial: "200", doc: "header fields of a request; more are answered 431; 0: no limit", set: setNumber(0, most, limits(func(l *LimitsConfig) *int { return &l.Headers }))},
 		{key: "limits.body_rate", initial: "512", doc: "bytes a second that an upload must come at on average, or it is answered 408; 0: no limit", set: setNumber(0, most, limits(func(l *LimitsConfig) *int { return &l.BodyRate }))},
 		{key: "limits.body_grace", initial: "10s", doc: "how long an upload may be slower than that", set: setDuration(func(c *Config) *time.Duration { return &c.Limits.BodyGrace })},
 		{key: "limits.stall", initial: "5m", doc: "how long a client may take nothing of its answer, or send nothing of its upload", set: setDuration(func(c *Config) *time.Duration { return &c.Limits.Stall })},
+		{key: "limits.passthrough_idle", initial: "1h", doc: "how long nothing may move on a TLS connection that is passed on as it is; once one side has ended, stall holds", set: setDuration(func(c *Config) *time.Duration { return &c.Limits.PassthroughIdle })},
 		{key: "limits.streams", initial: "128", doc: "requests under way on one HTTP/2 connection", set: setNumber(1, 10_000, limits(func(l *LimitsConfig) *int { return &l.Streams }))},
 		{key: "limits.memory", initial: "auto", doc: "memory to stay within, such as 2GiB; auto: 90 % of the unit's; off; GOMEMLIMIT in the environment goes before", set: setMemory},
 	}
@@ -151,14 +155,25 @@ func (d *daemon) openLimits() {
 // exempt reports whether an address may speak for many, or is no stranger's: a trusted proxy's, or this machine's own.
 func (d *daemon) exempt(address netip.Addr) bool { return address.IsLoopback() || d.trusts(address) }
 
-func (d *daemon) trusts(address netip.Addr) bool {
-	return slices.ContainsFunc(d.config.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(address) })
+func (d *daemon) trusts(address netip.Addr) bool { return within(d.config.TrustedProxies, address) }
+
+// speaksForMany reports whether an address stands for visitors whose own are not known: a trusted proxy's, or that of a load
+// balancer whose connections come without a header.
+func (d *daemon) speaksForMany(address netip.Addr) bool {
+	return d.trusts(address) || within(d.config.ProxyProtocol.Trusted, address)
+}
+
+func within(ranges []netip.Prefix, address netip.Addr) bool {
+	return slices.ContainsFunc(ranges, func(p netip.Prefix) bool { return p.Contains(address) })
 }
 
 // proxyLimits are those that the handler keeps.
 func (d *daemon) proxyLimits() proxy.Limits {
 	l := d.limits
-	return proxy.Limits{Headers: l.Headers, BodyRate: l.BodyRate, Grace: l.BodyGrace, Stall: l.Stall}
+	return proxy.Limits{
+		NetworkRequests: l.NetworkRequests, Exempt: d.exempt, OnRefused: d.refusals.count,
+		Headers: l.Headers, BodyRate: l.BodyRate, Grace: l.BodyGrace, Stall: l.Stall,
+	}
 }
 
 // frontendOptions are those that every frontend gets.

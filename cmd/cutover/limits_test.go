@@ -2,6 +2,7 @@ package main
 
 import (
 	"math"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -95,5 +96,15 @@ func TestTheEnvironmentsLimitOnMemoryGoesBeforeTheSetting(t *testing.T) {
 	}
 	if used := usedMemory(); used < 1<<20 || used > 2<<30 {
 		t.Errorf("%d bytes are used", used)
+	}
+}
+
+func TestProxiesAndBalancersSpeakForMany(t *testing.T) {
+	d := &daemon{config: Config{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24")}}}
+	d.config.ProxyProtocol.Trusted = []netip.Prefix{netip.MustParsePrefix("10.0.1.0/24")}
+	for address, want := range map[string]bool{"10.0.0.1": true, "10.0.1.1": true, "10.0.2.1": false, "127.0.0.1": false} {
+		if got := d.speaksForMany(netip.MustParseAddr(address)); got != want {
+			t.Errorf("%s: %v", address, got)
+		}
 	}
 }

@@ -119,15 +119,19 @@ func scriptBackend(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], server.URL)
 }
 
-// scriptGet makes a request to the daemon as a visitor would, and compares status and body with what is wanted.
+// scriptGet makes a request to the daemon as a visitor would, and compares status and body with what is wanted. The last
+// argument, which may be missing, is what the visitor accepts.
 func scriptGet(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 3 {
-		ts.Fatalf("usage: get HOST/PATH STATUS BODY")
+	if neg || len(args) < 3 || len(args) > 4 {
+		ts.Fatalf("usage: get HOST/PATH STATUS BODY [ACCEPT]")
 	}
 	host, path, _ := strings.Cut(args[0], "/")
 	request, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "http://"+ts.Getenv("HTTP")+"/"+path, nil)
 	ts.Check(err)
 	request.Host = host
+	if len(args) == 4 {
+		request.Header.Set("Accept", args[3])
+	}
 	response, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(request)
 	ts.Check(err)
 	body, err := io.ReadAll(response.Body)

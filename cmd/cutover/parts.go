@@ -101,7 +101,7 @@ func (d *daemon) summary() string {
 
 // parts is what 'cutover status' shows beside the rules.
 func (d *daemon) parts() admin.Parts {
-	stats, totals := d.front.Load().Stats(), d.metrics.Totals()
+	stats, totals, pages := d.front.Load().Stats(), d.metrics.Totals(), d.pages.Status()
 	return admin.Parts{
 		StartedAt: d.started,
 		Sockets:   d.sockets.Describe(),
@@ -113,6 +113,7 @@ func (d *daemon) parts() admin.Parts {
 		Older:        d.older(),
 		Totals:       &totals,
 		Memory:       d.memoryStatus(),
+		ErrorPages:   &pages,
 	}
 }
 
@@ -162,6 +163,7 @@ func (d *daemon) upstreamParts() []admin.UpstreamStatus {
 		for j, t := range u.Targets {
 			list[i].Targets[j] = admin.TargetStatus{
 				URL: t.URL, State: t.State, Weight: t.Weight, InFlight: t.InFlight, Requests: t.Requests, Failures: t.Failures, LastError: t.LastError,
+				FailingSince: t.FailingSince, FailingBecause: t.FailingBecause, LatencyMS: float64(t.Latency.Microseconds()) / 1000,
 			}
 		}
 	}

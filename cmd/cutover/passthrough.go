@@ -7,8 +7,6 @@ import (
 	"net/url"
 	"slices"
 
-	"github.com/mholt/acmez/v3"
-
 	"cutover/rules"
 	"cutover/systemd"
 	"cutover/tlsbridge"
@@ -24,7 +22,7 @@ func (d *daemon) route(serverName string, protocols []string, client netip.Addr)
 	if row, _ := d.store.Load().Host(host); row.TLS == rules.TLSPassthrough {
 		return d.targetFor(host, client), true // also where there is none: our own certificate must not take its place
 	}
-	if isTLSChallenge(protocols) {
+	if tlsbridge.IsChallenge(protocols) {
 		return d.challengeOfV1(host, client)
 	}
 	return tlsbridge.Destination{}, false
@@ -41,11 +39,6 @@ func (d *daemon) targetFor(host string, client netip.Addr) tlsbridge.Destination
 	}
 	to, _ := d.tlsTarget(decision.Upstream)
 	return to
-}
-
-// isTLSChallenge reports whether a ClientHello is a CA's (RFC 8737 §3): it offers this protocol and no other.
-func isTLSChallenge(protocols []string) bool {
-	return len(protocols) == 1 && protocols[0] == acmez.ACMETLS1Protocol
 }
 
 // challengeOfV1 leads a CA to v1 where it does not ask for a challenge of ours. Whether it is a CA nobody can tell: v1 may speak
@@ -77,14 +70,11 @@ func (d *daemon) tlsTarget(upstream string) (tlsbridge.Destination, bool) {
 
 // tlsAddress returns host and port of an https URL; empty for any other.
 func tlsAddress(target string) string {
-	u, err := url.Parse(target)
-	if err != nil || u.Scheme != "https" {
+	address, err := rules.ParseAddress(target)
+	if err != nil || !address.TLS || address.Network != "tcp" {
 		return ""
 	}
-	if u.Port() == "" {
-		return net.JoinHostPort(u.Hostname(), "443")
-	}
-	return u.Host
+	return address.Dial
 }
 
 // passOn gives a raw stream to the frontend of the moment, which counts it as a tunnel and drains it as one.
@@ -101,7 +91,10 @@ func (d *daemon) behindProxies(handle func(net.Conn)) func(net.Conn) {
 }
 
 func (d *daemon) openPassthrough() {
-	d.raw = &tlsbridge.Passthrough{Log: d.log, OnResult: func(result string) { d.metrics.Event("passthrough", result) }}
+	d.raw = &tlsbridge.Passthrough{
+		Idle: d.limits.PassthroughIdle, Stall: d.limits.Stall,
+		Log: d.log, OnResult: func(result string) { d.metrics.Event("passthrough", result) },
+	}
 	c := d.config.ProxyProtocol
 	if len(c.Trusted) == 0 || len(d.sockets[systemd.HTTP])+len(d.sockets[systemd.HTTPS]) == 0 {
 		return

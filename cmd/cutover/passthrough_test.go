@@ -263,3 +263,13 @@ func TestAnHTTPSAddressHasAPort(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestAStreamThatIsPassedOnIsBoundByTheLimits(t *testing.T) {
+	e := startEdge(t, func(c *Config) { c.Limits.PassthroughIdle, c.Limits.Stall = 2*time.Hour, time.Minute })
+	if e.raw.Idle != 2*time.Hour || e.raw.Stall != time.Minute {
+		t.Errorf("idle %v, stall %v", e.raw.Idle, e.raw.Stall)
+	}
+	if err := e.end(t); err != nil {
+		t.Error(err)
+	}
+}

@@ -8,9 +8,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/url"
 	"sync"
 	"time"
+
+	"cutover/rules"
 )
 
 // probe is the last thing before a worker takes its place: a request goes the whole way through it, and every target is
@@ -36,17 +37,13 @@ func (w *worker) probe(ctx context.Context) error {
 const dialTime = time.Second
 
 func (w *worker) dialTarget(ctx context.Context, target string) {
-	parsed, err := url.Parse(target)
+	address, err := rules.ParseAddress(target)
 	if err != nil {
 		return // the rules have said so
 	}
-	address := parsed.Host
-	if parsed.Port() == "" {
-		address = net.JoinHostPort(parsed.Hostname(), parsed.Scheme)
-	}
 	ctx, cancel := context.WithTimeout(ctx, dialTime)
 	defer cancel()
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	conn, err := new(net.Dialer).DialContext(ctx, address.Network, address.Dial)
 	if err != nil {
 		w.log.Warn("a target does not answer", slog.String("target", target), slog.Any("error", err))
 		return

@@ -30,6 +30,9 @@ func (s setting) flag() string {
 	return strings.NewReplacer(".", "-", "_", "-").Replace(s.key)
 }
 
+// defaultErrorPages is looked at whether it is there or not: pages can be put there at any time.
+const defaultErrorPages = "/etc/cutover/errors"
+
 // letsEncrypt is the production directory of Let's Encrypt.
 const letsEncrypt = "https://acme-v02.api.letsencrypt.org/directory"
 
@@ -46,7 +49,7 @@ func settings() []setting {
 		{key: "proxy_protocol.trusted", initial: "", doc: "addresses or ranges of load balancers that begin each connection with a PROXY protocol header, separated by commas", set: setPrefixes(func(c *Config) *[]netip.Prefix { return &c.ProxyProtocol.Trusted })},
 		{key: "proxy_protocol.without_header", initial: withoutHeaderRefuse, doc: "what becomes of a connection of theirs that has none: refuse, or accept, with the balancer as its client", set: text(func(c *Config) *string { return &c.ProxyProtocol.WithoutHeader }, oneOf(withoutHeaderRefuse, withoutHeaderAccept))},
 		{key: "v1_tls", initial: "", doc: "host:port where v1 ends TLS, for its own ACME client, if the upstream v1 has no https target", set: text(func(c *Config) *string { return &c.V1TLS }, hostAndPort)},
-		{key: "error_pages", initial: "", doc: "folder with pages of your own: 502.html, 503.html, …", set: text(func(c *Config) *string { return &c.ErrorPages }, absoluteOrEmpty)},
+		{key: "error_pages", initial: defaultErrorPages, doc: "folder of error pages of your own: STATUS.html or default.html, in it or in HOST/; it may be missing", set: text(func(c *Config) *string { return &c.ErrorPages }, absoluteOrEmpty)},
 		{key: "upstream_ca", initial: "", doc: "PEM file of further roots that https targets may be signed by", set: text(func(c *Config) *string { return &c.UpstreamCA }, absoluteOrEmpty)},
 		{key: "certificate_dir", initial: "/etc/cutover/certificates", doc: "folder of certificates of your own: NAME.crt with its chain, and NAME.key", set: text(func(c *Config) *string { return &c.CertificateDir }, absolute)},
 		{key: "admin_keys", initial: "/etc/cutover/admin.keys", doc: "file of API keys for the optional TCP admin socket", set: text(func(c *Config) *string { return &c.AdminKeys }, absolute)},
@@ -72,7 +75,7 @@ func settings() []setting {
 		{key: "acme.in_flight", initial: "20", doc: "new certificates that are being issued at once at most", set: setCount(1000, func(c *Config) *int { return &c.ACME.InFlight })},
 		{key: "acme.preflight", initial: "off", doc: "look before an order whether the host leads to this machine: on or off", set: text(func(c *Config) *string { return &c.ACME.Preflight }, oneOf("on", "off"))},
 		{key: "acme.addresses", initial: "", doc: "addresses that preflight takes for this machine's, separated by commas; empty for those it has", set: setAddresses},
-		{key: "acme.dns.server", initial: "", doc: "HOST:PORT of a DNS server that takes signed updates (RFC 2136): names are proved to the CA there (DNS-01), and in no other way", set: text(func(c *Config) *string { return &c.ACME.DNS.Server }, addressOrEmpty)},
+		{key: "acme.dns.server", initial: "", doc: "HOST:PORT of a DNS server that takes signed updates (RFC 2136): names are proved to the CA there (DNS-01), and in no other way", set: text(func(c *Config) *string { return &c.ACME.DNS.Server }, hostAndPort)},
 		{key: "acme.dns.key", initial: "", doc: "name of the key that signs the updates (TSIG)", set: text(func(c *Config) *string { return &c.ACME.DNS.Key }, nil)},
 		{key: "acme.dns.algorithm", initial: "hmac-sha256", doc: "of that key: hmac-sha256 or hmac-sha512", set: text(func(c *Config) *string { return &c.ACME.DNS.Algorithm }, oneOf("hmac-sha256", "hmac-sha512"))},
 		{key: "acme.dns.secret", initial: "", doc: "file of that key's secret, in base64", set: text(func(c *Config) *string { return &c.ACME.DNS.Secret }, absoluteOrEmpty)},
@@ -113,16 +116,6 @@ func absoluteOrEmpty(value string) error {
 		return nil
 	}
 	return absolute(value)
-}
-
-func addressOrEmpty(value string) error {
-	if value == "" {
-		return nil
-	}
-	if _, _, err := net.SplitHostPort(value); err != nil {
-		return fmt.Errorf("%q must be HOST:PORT, such as 192.0.2.53:53", value)
-	}
-	return nil
 }
 
 func httpsURL(value string) error {
@@ -187,13 +180,14 @@ func setPrefixes(field func(*Config) *[]netip.Prefix) func(*Config, string) erro
 	}
 }
 
+// hostAndPort checks an address to connect to; none is right, too.
 func hostAndPort(value string) error {
 	if value == "" {
 		return nil
 	}
 	host, port, err := net.SplitHostPort(value)
 	if number, failed := strconv.ParseUint(port, 10, 16); err != nil || failed != nil || number == 0 || host == "" {
-		return fmt.Errorf("%q must be a host and a port, such as 10.0.0.5:443", value)
+		return fmt.Errorf("%q must be HOST:PORT, such as 10.0.0.5:443", value)
 	}
 	return nil
 }

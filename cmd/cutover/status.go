@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"cutover/proxy"
 	"cutover/proxy/admin"
 )
 
@@ -86,6 +87,7 @@ func statusLines(status *admin.Status) [][2]string {
 	lines = append(lines, ownFailureLines(status)...)
 	lines = append(lines, refusedLines(status)...)
 	lines = append(lines, certificateLines(status.Certificates)...)
+	lines = append(lines, pageLines(status.ErrorPages)...)
 	return append(lines, upstreamStatusLines(status.Upstreams, status.Running)...)
 }
 
@@ -144,6 +146,22 @@ func refusedLines(status *admin.Status) [][2]string {
 		parts = append(parts, fmt.Sprintf("%d %s", status.Totals.Refused[reason], reason))
 	}
 	return [][2]string{{"refused", strings.Join(parts, ", ") + " since the start: 'Limits' in docs/operations.md"}}
+}
+
+// pageLines are there only if there is something to say.
+func pageLines(p *proxy.PagesStatus) [][2]string {
+	if p == nil || p.Pages+len(p.Problems) == 0 {
+		return nil
+	}
+	lines := [][2]string{{"error pages", fmt.Sprintf("%s in %s", count(p.Pages, "page"), p.Dir)}}
+	for _, problem := range p.Problems {
+		serving := "the last good one serves"
+		if !problem.Serving {
+			serving = "it is not served"
+		}
+		lines = append(lines, [2]string{"", fmt.Sprintf("PROBLEM: %s: %s: %s", problem.File, problem.Problem, serving)})
+	}
+	return lines
 }
 
 func memoryLines(m *admin.MemoryStatus) [][2]string {
@@ -226,6 +244,12 @@ func targetText(t *admin.TargetStatus, running bool) string {
 	text := fmt.Sprintf("%s %s, weight %d", t.URL, t.State, t.Weight)
 	if running {
 		text += fmt.Sprintf("; %d in flight, %d requests, %d failures", t.InFlight, t.Requests, t.Failures)
+	}
+	if t.LatencyMS > 0 {
+		text += fmt.Sprintf("; answers in %.3g ms", t.LatencyMS)
+	}
+	if !t.FailingSince.IsZero() {
+		text += fmt.Sprintf("; FAILS since %s, gets requests only if all others fail: %s", timeText(t.FailingSince), t.FailingBecause)
 	}
 	if t.LastError != "" {
 		text += "; last error: " + t.LastError

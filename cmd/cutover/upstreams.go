@@ -68,20 +68,27 @@ func suggestTargets(env *environment, upstreams []rules.Upstream) error {
 }
 
 func upstreamHeading() []string {
-	return []string{"UPSTREAM", "TARGET", "WEIGHT", "STATE", "TIMEOUT", "PROXY PROTOCOL", "NOTE"}
+	return []string{"UPSTREAM", "TARGET", "WEIGHT", "STATE", "TIMEOUT", "PROXY PROTOCOL", "CHECK", "NOTE"}
 }
 
 func upstreamLines(rows []rules.Upstream) [][]string {
 	var lines [][]string
 	for _, u := range rows {
 		if len(u.Targets) == 0 {
-			lines = append(lines, []string{u.Name, "(none)", "", "", timeoutText(u), string(u.ProxyProtocol), u.Note})
+			lines = append(lines, []string{u.Name, "(none)", "", "", timeoutText(u), string(u.ProxyProtocol), checkText(u), u.Note})
 		}
 		for _, t := range u.Targets {
-			lines = append(lines, []string{u.Name, t.URL, strconv.Itoa(t.Weight), string(t.State), timeoutText(u), string(u.ProxyProtocol), u.Note})
+			lines = append(lines, []string{u.Name, t.URL, strconv.Itoa(t.Weight), string(t.State), timeoutText(u), string(u.ProxyProtocol), checkText(u), u.Note})
 		}
 	}
 	return lines
+}
+
+func checkText(u rules.Upstream) string {
+	if u.Check.Path == "" {
+		return "none"
+	}
+	return u.Check.Path
 }
 
 func timeoutText(u rules.Upstream) string {

@@ -25,6 +25,7 @@ func (d *daemon) openCertificates(context.Context) error {
 		return err
 	}
 	options.Allowed = func(name string) bool { return d.store.Load().Allows(name) }
+	options.Exempt = d.speaksForMany
 	options.Any = func(name string) bool { return !d.store.Load().Names(name) }
 	options.Files = func(name string) (string, bool) { return certificateFile(d.store.Load(), name) }
 	options.Attempts, options.Budget, options.Queue = attempts{d.observed}, budgets{d.observed}, d.observed
@@ -118,20 +119,19 @@ func (d *daemon) openHandler(accessLines io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("visitor key: %w", err)
 	}
-	pages, err := proxy.LoadPages(d.config.ErrorPages)
-	if err != nil {
-		return fmt.Errorf("error_pages: %w", err)
-	}
 	roots, err := systemRootsAnd(d.config.UpstreamCA)
 	if err != nil {
 		return fmt.Errorf("upstream_ca: %w", err)
 	}
+	d.pages = proxy.OpenPages(d.config.ErrorPages, d.log)
 	d.access = proxy.NewAccessLog(accessLines, accessOptions(d.config))
-	d.upstreams = upstream.NewSet(upstream.Options{Roots: roots, OnFailure: d.metrics.Failure})
+	d.upstreams = upstream.NewSet(upstream.Options{
+		Roots: roots, OnFailure: d.metrics.Failure, Log: d.log, Upstreams: func() []*rules.Upstream { return d.store.Load().Upstreams() },
+	})
 	d.handler = &proxy.Handler{
 		Views: d.store, Upstreams: d.upstreams, Visitors: visitors, Trusted: d.config.TrustedProxies,
 		CertificateReady: d.certificates.Ready, PrepareCertificate: d.certificates.Prepare,
-		Ending: frontend.Ending, Limits: d.proxyLimits(), Pages: pages, Access: d.access, Metrics: d.metrics, Log: d.log, Instance: instance(),
+		Ending: frontend.Ending, Limits: d.proxyLimits(), Pages: d.pages, Access: d.access, Metrics: d.metrics, Log: d.log, Instance: instance(),
 	}
 	d.front.Store(d.newFrontend())
 	return nil
@@ -175,6 +175,7 @@ func (d *daemon) openAcceptors() {
 	d.handshaker = &tlsbridge.Handshaker{
 		Config: d.certificates.TLSConfig(),
 		Sinks:  map[string]tlsbridge.Sink{"": http1, "http/1.1": http1, "h2": http2},
+		Knows:  d.certificates.Knows,
 		Route:  d.route, Pass: d.passOn,
 		Log: d.log, OnResult: d.countHandshake,
 	}

@@ -51,6 +51,7 @@ func (s *Server) addParts(answer *Status, rows []*rules.Upstream) {
 	answer.Connections = parts.Connections
 	answer.Totals = parts.Totals
 	answer.Memory = parts.Memory
+	answer.ErrorPages = parts.ErrorPages
 	answer.Upstreams = first(parts.Upstreams)
 	answer.Older = parts.Older
 	if parts.Certificates != nil {

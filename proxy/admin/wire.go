@@ -3,6 +3,7 @@ package admin
 import (
 	"time"
 
+	"cutover/proxy"
 	"cutover/proxy/metrics"
 	"cutover/rules"
 	"cutover/rules/store"
@@ -137,6 +138,8 @@ type Status struct {
 	Older  []GenerationStatus `json:"older,omitempty"`
 	Totals *metrics.Totals    `json:"totals,omitempty"` // what was counted since the process started
 	Memory *MemoryStatus      `json:"memory,omitempty"`
+	// ErrorPages are those of the operator\'s own.
+	ErrorPages *proxy.PagesStatus `json:"error_pages,omitempty"`
 }
 
 // MemoryStatus says how much memory the process has, and what it tries to stay within.
@@ -240,6 +243,10 @@ type TargetStatus struct {
 	Requests  uint64      `json:"requests"` // since the process started
 	Failures  uint64      `json:"failures"` // of those, without an answer from the target
 	LastError string      `json:"last_error,omitempty"`
+	// FailingSince is when the target began to fail: since then it gets no requests while another of its upstream does not.
+	FailingSince   time.Time `json:"failing_since,omitzero"`
+	FailingBecause string    `json:"failing_because,omitempty"`
+	LatencyMS      float64   `json:"latency_ms,omitempty"` // to the first header of an answer, on average over the last seconds
 }
 
 // Parts is what only the daemon can know of Status. A nil part is left out.
@@ -252,6 +259,7 @@ type Parts struct {
 	Older        []GenerationStatus
 	Totals       *metrics.Totals
 	Memory       *MemoryStatus
+	ErrorPages   *proxy.PagesStatus
 }
 
 // GenerationStatus is a worker that was replaced, and what it still has to finish.

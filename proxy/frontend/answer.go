@@ -53,6 +53,15 @@ func (a *answer) finish() {
 	if a.on.removeAnswer(a) {
 		a.server.streaming.Add(-1)
 	}
+	if a.on.framed != nil && !a.broken { // nobody else writes it any more
+		a.leaveRest()
+	}
+}
+
+// leaveRest bounds the time for what the handler has left: net/http keeps up to 4 KiB of an HTTP/2 answer until then, and
+// waits as long as the client likes for its window.
+func (a *answer) leaveRest() {
+	_ = http.NewResponseController(a.ResponseWriter).SetWriteDeadline(time.Now().Add(a.server.options.Stall)) // never fails over HTTP/2
 }
 
 // reset breaks the answer off, of HTTP/2 with RST_STREAM. It must not run after finish.
@@ -73,23 +82,23 @@ func (a *answer) WriteHeader(status int) {
 
 // Write begins the answer, like WriteHeader(200), if nothing has yet.
 func (a *answer) Write(b []byte) (int, error) {
-	a.begin()
-	if a.on.framed == nil {
-		return a.ResponseWriter.Write(b)
-	}
-	a.writing.Store(time.Now().UnixNano())
-	defer a.writing.Store(0)
+	a.sending()
+	defer a.sent()
 	return a.ResponseWriter.Write(b)
 }
 
 // WriteString is Write without a copy.
 func (a *answer) WriteString(text string) (int, error) {
-	a.begin()
+	a.sending()
+	defer a.sent()
 	return io.WriteString(a.ResponseWriter, text)
 }
 
-// ReadFrom is Write from a reader; net/http lets the kernel copy where it can.
+// ReadFrom is Write from a reader; over HTTP/1.1 net/http lets the kernel copy where it can.
 func (a *answer) ReadFrom(r io.Reader) (int64, error) {
+	if a.on.framed != nil {
+		return io.Copy(struct{ io.Writer }{a}, r)
+	}
 	a.begin()
 	return io.Copy(a.ResponseWriter, r)
 }
@@ -99,6 +108,18 @@ func (a *answer) Flush() { _ = a.FlushError() } // an http.Flusher cannot tell
 
 // FlushError sends what was written so far, the head too.
 func (a *answer) FlushError() error {
-	a.begin()
+	a.sending()
+	defer a.sent()
 	return http.NewResponseController(a.ResponseWriter).Flush()
 }
+
+// sending is for when something is about to be sent that may have to wait for the client; sent is for when that is done. Of
+// HTTP/1.1 watchStalls looks at the connection alone.
+func (a *answer) sending() {
+	a.begin()
+	if a.on.framed != nil {
+		a.writing.Store(time.Now().UnixNano())
+	}
+}
+
+func (a *answer) sent() { a.writing.Store(0) }

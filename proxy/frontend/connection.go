@@ -54,6 +54,7 @@ func noteState(conn net.Conn, state http.ConnState) {
 	case http.StateIdle:
 		c.heard.Store(0)
 		c.bodyUntil.Store(0)
+		c.lengths.requestEnded()
 	case http.StateClosed:
 		c.registry.remove(c)
 	}
@@ -68,6 +69,7 @@ func (c *connection) Read(b []byte) (int, error) {
 	if c.over.Load() {
 		return 0, io.EOF
 	}
+	c.lengths.readBegins()
 	n, err := c.Conn.Read(b)
 	if n > 0 && c.heard.Load() == 0 {
 		c.heard.Store(time.Now().UnixNano())

@@ -164,7 +164,7 @@ func TestAtItsDeadlineTheDrainCutsTheRestAndSaysWhat(t *testing.T) {
 	tunnel.get("/tunnel")
 	idle.get("/")
 	before := received.Load()
-	err := <-drainOf(t, server, time.Second)
+	err := <-drainOf(t, server, 4*time.Second)
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "cut 2 connections (1 idle, 0 tunnels) with 1 requests and 0 event streams in flight") {
 		t.Errorf("Drain: %v", err)
 	}

@@ -18,13 +18,23 @@ func (d *drain) cutRequests(open []*connection, now time.Time) {
 		if now.Sub(time.Unix(0, c.since.Load())) < grace || c.is(http.StateHijacked) {
 			continue
 		}
-		if !c.endless() || c.framed != nil {
+		if (!c.endless() || c.framed != nil) && !c.justAnswered(now) {
 			count += c.breakOff(false)
 		}
 	}
 	if count > 0 {
 		d.server.log.Warn("requests were cut: they did not end in their time", slog.Int("requests", count), slog.Duration("after", grace))
 	}
+}
+
+// lastBytes is how long net/http may take to send the end of an answer whose handler has returned.
+const lastBytes = time.Second
+
+// justAnswered reports whether nothing is under way, but the end of an answer may be on its way yet.
+func (c *connection) justAnswered(now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.answers) == 0 && now.Sub(c.answered) < lastBytes
 }
 
 // endEndless asks tunnels and event streams to end, each at its moment, and closes those that do not.

@@ -213,7 +213,7 @@ func (w *wire) ended() {
 // until waits for something that another goroutine brings about.
 func until(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	deadline, ticker := time.After(10*time.Second), time.NewTicker(time.Millisecond)
+	deadline, ticker := time.After(time.Minute), time.NewTicker(time.Millisecond)
 	defer ticker.Stop()
 	for !holds() {
 		select {

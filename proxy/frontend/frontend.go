@@ -92,7 +92,7 @@ func New(o Options) *Server {
 	o.BodyGrace = orDefault(o.BodyGrace, 10*time.Second)
 	s := &Server{
 		options: o, log: o.Log, drained: make(chan struct{}),
-		known: registry{headTimeout: o.ReadHeaderTimeout, onRefused: o.OnRefused, streams: o.MaxStreams, trusted: o.Trusted},
+		known: registry{onRefused: o.OnRefused, streams: o.MaxStreams, headTimeout: o.ReadHeaderTimeout, trusted: o.Trusted},
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)

@@ -17,8 +17,7 @@ type framedConn struct {
 	*connection
 	tls   *tls.ConnectionState
 	flood *flood
-	// hurried is the number of the head that a deadline was set for; 0 if there is none. It belongs to the one who reads.
-	hurried int
+	head  headClock
 
 	asked  atomic.Bool  // Drain has seen to the warning
 	wanted atomic.Bool  // the warning is to be sent
@@ -35,7 +34,7 @@ const announceTimeout = 5 * time.Second
 
 // newFramedConn returns a connection that is not yet known.
 func (r *registry) newFramedConn(c net.Conn, state *tls.ConnectionState) *framedConn {
-	framed := &framedConn{connection: r.newConnection(c), tls: state, flood: newFlood(r.streams)}
+	framed := &framedConn{connection: r.newConnection(c), tls: state, flood: newFlood(r.streams), head: headClock{limit: r.headTimeout}}
 	framed.flood.trusted = r.trusts(c)
 	framed.at.entered = framed.flood.answered
 	framed.connection.framed = framed

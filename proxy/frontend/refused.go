@@ -5,11 +5,10 @@ import (
 	"errors"
 	"net"
 	"net/http"
-	"sync/atomic"
 	"time"
 )
 
-var errDismissed = errors.New("the connection was ended: its client sends too much of what is no request")
+var errDismissed = errors.New("the connection was ended: its client sends too much of what is no request, or a head that does not end")
 
 // refused tells why a client is cut off.
 func (c *connection) refused(reason string) {
@@ -30,55 +29,20 @@ func (c *connection) Write(b []byte) (int, error) {
 }
 
 // readFailed looks at a read that took too long. Before there is a request, net/http waits for a head; one that was not
-// begun is no offence.
+// begun is no offence. What is late after the begin of HTTP/2 is the framedConn's business.
 func (c *connection) readFailed(err error) {
+	if c.framed != nil && !c.framed.head.until.IsZero() {
+		return
+	}
 	var timeout net.Error
 	if !errors.As(err, &timeout) || !timeout.Timeout() {
 		return
-	}
-	if c.framed != nil && c.framed.hurried != 0 {
-		return // it has counted that itself
 	}
 	if waiting := c.is(http.StateNew) || c.is(http.StateIdle); waiting && c.heard.Load() != 0 {
 		c.refused(SlowHeader)
 	}
 	if c.bodyLate() {
 		c.over.Store(true)
-	}
-}
-
-// lengths looks for a Content-Length among the lines that a client sends, wherever one may be a header's: net/http takes
-// the field away where a chunked body comes with it, and leaves no trace (RFC 9112 §6.3 has the connection closed then).
-// What it finds in a body is a false alarm, and costs the client a connection at most.
-type lengths struct {
-	at    int // bytes of the word that were matched
-	found atomic.Bool
-}
-
-// lengthLine is how such a line begins after the one before.
-const lengthLine = "\ncontent-length"
-
-func (l *lengths) follow(b []byte) {
-	for len(b) > 0 && !l.found.Load() {
-		if l.at == 0 {
-			end := bytes.IndexByte(b, '\n')
-			if end < 0 {
-				return
-			}
-			b = b[end:]
-		}
-		switch lower := b[0] | 0x20; {
-		case b[0] == lengthLine[l.at], l.at > 0 && lower == lengthLine[l.at]:
-			l.at++
-		case b[0] == '\n':
-			l.at = 1
-		default:
-			l.at = 0
-		}
-		b = b[1:]
-		if l.at == len(lengthLine) {
-			l.found.Store(true)
-		}
 	}
 }
 

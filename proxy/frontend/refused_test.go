@@ -126,6 +126,39 @@ func TestARequestWithTwoLengthsIsTheLastOnItsConnection(t *testing.T) {
 	}
 }
 
+func TestALengthOfAnEarlierRequestSaysNothingOfALaterOne(t *testing.T) {
+	s := newSite(t)
+	s.serve(t, Options{Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })})
+	c := dial(t, s.plain.Addr().String())
+	for range 3 {
+		for _, rest := range []string{"Content-Length: 5\r\n\r\nhello", "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"} {
+			c.send("POST / HTTP/1.1\r\nHost: a.test\r\n" + rest)
+			if answer, _ := c.answer(); answer.Close {
+				t.Fatalf("the last: %q", rest)
+			}
+		}
+	}
+}
+
+// However a client that does not wait for answers cuts what it sends, a length of a request is not forgotten with the one before.
+func TestALengthThatComesWithTheRequestBeforeIsSeen(t *testing.T) {
+	s := newSite(t)
+	s.serve(t, Options{Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })})
+	const first, doubtful = "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n", "POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\nHost: a.test\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+	for cut := range len(doubtful) {
+		c := dial(t, s.plain.Addr().String())
+		c.send(first + doubtful[:cut])
+		if answer, _ := c.answer(); answer.Close {
+			t.Fatal("the first is the last")
+		}
+		c.send(doubtful[cut:])
+		if answer, _ := c.answer(); answer.StatusCode != http.StatusOK || !answer.Close {
+			t.Errorf("cut after %q: answered %d, the last %t", doubtful[:cut], answer.StatusCode, answer.Close)
+		}
+		c.ended()
+	}
+}
+
 // pour answers until it cannot.
 func pour(w http.ResponseWriter, _ *http.Request) {
 	piece := bytes.Repeat([]byte("answer"), 5000)

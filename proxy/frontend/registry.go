@@ -10,10 +10,11 @@ import (
 
 // registry knows every connection from the moment it is handed over until it is closed.
 type registry struct {
-	mu          sync.Mutex
-	open        map[*connection]struct{}
-	headTimeout time.Duration // for a head over HTTP/2, once it has begun
-	streams     int           // that an HTTP/2 connection may have under way
+	mu      sync.Mutex
+	open    map[*connection]struct{}
+	streams int // that an HTTP/2 connection may have under way
+	// headTimeout is how long a request's head over HTTP/2 may take.
+	headTimeout time.Duration
 	// trusted says whose HTTP/2 connections are not looked at for floods; nil for nobody's.
 	trusted func(netip.Addr) bool
 	// onRefused is what connections tell; may be nil.

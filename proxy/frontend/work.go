@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"time"
 )
 
 // Ending returns a channel that is closed when a tunnel or an event stream is to end by itself, in the way of its
@@ -26,6 +27,8 @@ type work struct {
 	answers []*answer
 	ending  chan struct{} // what Ending returns; nil if nobody has asked
 	asked   bool          // it is closed, or would be
+
+	answered time.Time // the last handler has returned
 }
 
 func (w *work) addAnswer(a *answer) {
@@ -105,6 +108,7 @@ func (c *connection) removeAnswer(a *answer) (events bool) {
 	if i := slices.Index(c.answers, a); i >= 0 {
 		c.answers = slices.Delete(c.answers, i, i+1)
 	}
+	c.answered = time.Now()
 	if a.events && c.asked && c.framed == nil {
 		c.over.Store(true)
 	}

@@ -61,7 +61,7 @@ func New() *Metrics {
 			Name: "cutover_upstream_failures_total", Help: "Attempts that a target did not answer, or not to the end, by cause.",
 		}, []string{"upstream", "target", "cause"}),
 		events: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "cutover_events_total", Help: "Handshakes, streams passed on, PROXY headers, accept errors and certificates, by outcome.",
+			Name: "cutover_events_total", Help: "Handshakes, streams passed on, PROXY headers, accept errors, certificates and answers of our own, by outcome.",
 		}, []string{"kind", "outcome"}),
 		own: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "cutover_own_failures_total", Help: "Failures that Cutover itself caused, by cause; a deploy is judged by them.",

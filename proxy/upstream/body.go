@@ -23,7 +23,7 @@ func (heldBody) Close() error { return nil }
 // watched counts a request as in flight until its answer's body is closed, and a body that breaks off as a failure.
 // A body that can be written to, as after a 101, stays one that can.
 func (p *Pool) watched(ctx context.Context, t *target, body io.ReadCloser) io.ReadCloser {
-	end := sync.OnceFunc(func() { t.counts.inFlight.Add(-1) })
+	end := sync.OnceFunc(func() { t.state.inFlight.Add(-1) })
 	if tunnel, ok := body.(io.ReadWriteCloser); ok {
 		return &watchedTunnel{tunnel, end}
 	}

@@ -1,10 +1,13 @@
 package upstream
 
 import (
+	"context"
 	"crypto/tls"
 	"net"
 	"net/http"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
 
 	"cutover/rules"
 )
@@ -20,45 +23,78 @@ const (
 	idleConnections = 256 // to each target
 )
 
-// connections keeps the connections to an upstream's targets. They speak HTTP/1.1: it carries WebSocket, and hands
-// trailers and early answers through as they are. HTTP_PROXY is ignored, and bodies stay compressed or not as the
-// target sent them.
+// connections keeps the connections to one target. HTTP_PROXY is ignored, and bodies stay compressed or not as the target
+// sent them.
 type connections struct {
+	options   Options
+	address   rules.Address
+	answersIn time.Duration // at most, until its first header; 0 for no limit
+
+	// HTTP/1.1 carries WebSocket, and hands trailers and early answers through as they are.
 	repeatable, unrepeatable *http.Transport
+	// multiplexed speaks HTTP/2, where a server says which requests it has not acted upon (RFC 9113 §6.8); nil if the target
+	// speaks none.
+	multiplexed *http.Transport
 }
 
-func newConnections(u *rules.Upstream, o Options) *connections {
-	timeout := time.Duration(u.ResponseTimeout * float64(time.Second))
-	return &connections{
-		repeatable:   newTransport(o, timeout, idleRepeatable),
-		unrepeatable: newTransport(o, timeout, idleUnrepeatable),
+func newConnections(o Options, address rules.Address, answersIn time.Duration) *connections {
+	c := &connections{options: o, address: address, answersIn: answersIn}
+	c.repeatable = c.newTransport(idleRepeatable)
+	c.unrepeatable = c.newTransport(idleUnrepeatable)
+	if address.Protocol == rules.ProtocolH2C {
+		c.multiplexed = c.newTransport(idleRepeatable)
+		c.multiplexed.Protocols = new(http.Protocols)
+		c.multiplexed.Protocols.SetUnencryptedHTTP2(true)
 	}
+	return c
 }
 
 // newTransport bounds how long a target may take to its first header; there is no bound for a body, and for neither
 // on a tunnel.
-func newTransport(o Options, responseTimeout, idleTimeout time.Duration) *http.Transport {
-	dialer := &net.Dialer{Timeout: o.dialTimeout(), KeepAlive: 30 * time.Second}
+func (c *connections) newTransport(idleTimeout time.Duration) *http.Transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	return &http.Transport{
-		DialContext:            dialer.DialContext,
+		DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx) },
 		Protocols:              protocols,
-		TLSClientConfig:        &tls.Config{RootCAs: o.Roots, MinVersion: tls.VersionTLS12},
+		TLSClientConfig:        c.options.tlsConfig(),
 		TLSHandshakeTimeout:    5 * time.Second,
 		ExpectContinueTimeout:  time.Second, // the target decides whether it wants the body
 		DisableCompression:     true,
 		MaxIdleConnsPerHost:    idleConnections,
 		IdleConnTimeout:        idleTimeout,
-		ResponseHeaderTimeout:  responseTimeout,
+		ResponseHeaderTimeout:  c.answersIn,
 		MaxResponseHeaderBytes: 256 << 10,
 		WriteBufferSize:        16 << 10,
 		ReadBufferSize:         16 << 10,
 	}
 }
 
+func (c *connections) dial(ctx context.Context) (net.Conn, error) {
+	dialer := &net.Dialer{Timeout: c.options.dialTimeout(), KeepAlive: 30 * time.Second}
+	return dialer.DialContext(ctx, c.address.Network, c.address.Dial)
+}
+
+// send sends a request whose URL has no scheme and host yet. Its Host says whose it is.
+func (c *connections) send(r *http.Request) (*http.Response, error) {
+	at := *r.URL
+	at.Scheme, at.Host = "http", c.address.Dial
+	if c.address.TLS {
+		at.Scheme = "https"
+	}
+	if c.address.Network == "unix" {
+		at.Host = "socket" // net/http insists on one
+	}
+	r.URL = &at
+	return c.transportFor(r).RoundTrip(r)
+}
+
+// transportFor keeps to HTTP/1.1 for what wants to leave HTTP: WebSocket over HTTP/2 (RFC 8441) is not in net/http.
 func (c *connections) transportFor(r *http.Request) *http.Transport {
-	if isRepeatable(r) {
+	switch {
+	case c.multiplexed != nil && !httpguts.HeaderValuesContainsToken(r.Header["Connection"], "Upgrade"):
+		return c.multiplexed
+	case isRepeatable(r):
 		return c.repeatable
 	}
 	return c.unrepeatable
@@ -76,8 +112,28 @@ func isRepeatable(r *http.Request) bool {
 	return false
 }
 
+// try makes a connection, TLS included where the target wants it, and closes it.
+func (c *connections) try(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, c.options.dialTimeout())
+	defer cancel()
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	if !c.address.TLS {
+		return nil
+	}
+	config := c.options.tlsConfig()
+	config.ServerName = c.address.Host
+	return tls.Client(conn, config).HandshakeContext(ctx)
+}
+
 // closeIdle closes what is idle now, and what becomes idle later unless a request comes before.
 func (c *connections) closeIdle() {
-	c.repeatable.CloseIdleConnections()
-	c.unrepeatable.CloseIdleConnections()
+	for _, transport := range []*http.Transport{c.repeatable, c.unrepeatable, c.multiplexed} {
+		if transport != nil {
+			transport.CloseIdleConnections()
+		}
+	}
 }

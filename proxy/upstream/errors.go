@@ -64,12 +64,27 @@ func (p *progress) follow(ctx context.Context) context.Context {
 	})
 }
 
-// reached reports whether the target may have got something of the request. A request that net/http refuses to send,
-// before it asks for a connection, would be refused for every target alike.
-func (p *progress) reached() bool { return p.connected || !p.asked }
+// fate is what became of a request that got no answer.
+type fate int
+
+const (
+	unsent fate = iota // no connection could be made
+	sent               // the target may have got something of it
+	unfit              // net/http refuses to send it, and would for every target alike
+)
+
+func (p *progress) fate() fate {
+	switch {
+	case p.connected:
+		return sent
+	case p.asked:
+		return unsent
+	}
+	return unfit
+}
 
 func (p *progress) explain(err error) error {
-	if p.reached() {
+	if p.fate() != unsent {
 		return err
 	}
 	return fmt.Errorf("%w: %w", ErrUnreachable, err)

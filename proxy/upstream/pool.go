@@ -4,9 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
-	"sync"
+	"time"
 
 	"cutover/rules"
 )
@@ -14,85 +13,112 @@ import (
 // Pool forwards to the targets of one upstream. It is an http.RoundTripper for requests whose URL has no scheme and
 // host yet: those are the target's. It does not close a request's body: whoever made the request does.
 type Pool struct {
-	upstream    *rules.Upstream
-	connections *connections
-	targets     []*target
-	onFailure   func(upstream, target, cause string)
-
-	mu sync.Mutex // for the targets' current weights
+	upstream *rules.Upstream
+	targets  []*target
+	set      *Set
+	repeats  *budget
 }
 
-func newPool(u *rules.Upstream, last *Pool, o Options) *Pool {
-	p := &Pool{upstream: u, onFailure: o.OnFailure}
-	kept := map[string]*counts{}
+func newPool(u *rules.Upstream, last *Pool, s *Set) *Pool {
+	p := &Pool{upstream: u, set: s, repeats: newBudget()}
+	kept := map[string]*target{}
 	if last != nil {
+		p.repeats = last.repeats
 		for _, t := range last.targets {
-			kept[t.row.URL] = t.counts
-		}
-		if last.upstream.ResponseTimeout == u.ResponseTimeout {
-			p.connections = last.connections
+			kept[t.row.URL] = t
 		}
 	}
-	if p.connections == nil {
-		p.connections = newConnections(u, o)
-	}
+	answersIn := time.Duration(u.ResponseTimeout * float64(time.Second))
 	for _, row := range u.Targets {
-		address, err := url.Parse(row.URL)
+		t, err := newTarget(row, kept[row.URL], answersIn, s.options)
 		if err != nil {
 			continue // rules.Target.Validate refuses such a row
 		}
-		p.targets = append(p.targets, newTarget(row, address, kept[row.URL]))
+		p.targets = append(p.targets, t)
 	}
 	return p
 }
 
-// RoundTrip sends a request to a target. Where no connection can be made, nothing was sent, and the next target is
-// tried; each at most once. The body is never read for an attempt that fails so. An error wraps ErrNoTarget,
-// ErrUnreachable, or what broke the exchange off; see Cause and IsTimeout.
+// has reports whether a target of the pool uses these connections.
+func (p *Pool) has(c *connections) bool {
+	return slices.ContainsFunc(p.targets, func(t *target) bool { return t.connections == c })
+}
+
+// closeIdle closes the idle connections that another pool does not use; it may be nil.
+func (p *Pool) closeIdle(other *Pool) {
+	for _, t := range p.targets {
+		if other == nil || !other.has(t.connections) {
+			t.connections.closeIdle()
+		}
+	}
+}
+
+// RoundTrip sends a request to a target; each gets it at most once. The next target is tried where no connection could be made,
+// since nothing was sent; and where a connection broke before an answer, if the request may be repeated and not too many are.
+// A body is never read for an attempt that another follows. An error wraps ErrNoTarget, ErrUnreachable, or what broke the
+// exchange off; see Cause and IsTimeout.
 func (p *Pool) RoundTrip(r *http.Request) (*http.Response, error) {
 	var room [4]*target
 	tried := room[:0]
 	last := ErrNoTarget
+	p.repeats.earn()
 	for {
 		t := p.pick(tried)
 		if t == nil {
 			return nil, fmt.Errorf("upstream %q: %w", p.upstream.Name, last)
 		}
 		tried = append(tried, t)
-		response, reached, err := p.attempt(t, r)
+		response, fate, err := p.attempt(t, r)
 		if err == nil {
 			return response, nil
 		}
 		last = fmt.Errorf("target %s: %w", t.row.URL, err)
-		if reached || r.Context().Err() != nil {
+		if r.Context().Err() != nil || fate == unfit || fate == sent && !p.mayRepeat(r, err, len(tried)) {
 			return nil, fmt.Errorf("upstream %q: %w", p.upstream.Name, last)
 		}
 	}
 }
 
-// attempt sends a request to one target. reached says that it may have got something of the request.
-func (p *Pool) attempt(t *target, r *http.Request) (response *http.Response, reached bool, err error) {
+// mayRepeat reports whether a request that a target may have got can be sent to another. Too late an answer is none: who
+// waited for so long need not wait as long again.
+func (p *Pool) mayRepeat(r *http.Request, err error, attempts int) bool {
+	return isRepeatable(r) && Cause(err) == "broken" && attempts < len(p.targets) && p.repeats.spend()
+}
+
+// attempt sends a request to one target; its fate says something only if there is an error.
+func (p *Pool) attempt(t *target, r *http.Request) (*http.Response, fate, error) {
 	progress := &progress{}
 	ctx := progress.follow(r.Context())
-	out, address := r.WithContext(ctx), *r.URL
-	address.Scheme, address.Host = t.url.Scheme, t.url.Host
-	out.URL = &address
-	if r.Body != nil && r.Body != http.NoBody {
+	out := r.WithContext(ctx)
+	hasBody := r.Body != nil && r.Body != http.NoBody
+	if hasBody {
 		// The transport closes a body even when it cannot connect; it must stay for the next target.
 		out.Body = heldBody{r.Body}
 	}
-	t.counts.requests.Add(1)
-	t.counts.inFlight.Add(1)
+	t.state.requests.Add(1)
+	t.state.inFlight.Add(1)
 	if chosen := chosenTarget(ctx); chosen != nil {
 		*chosen = t.row.URL
 	}
-	response, err = p.connections.transportFor(r).RoundTrip(out)
+	began := time.Now()
+	response, err := t.connections.send(out)
 	if err != nil {
-		t.counts.inFlight.Add(-1)
-		return nil, progress.reached(), p.failed(ctx, t, progress.explain(err))
+		t.state.inFlight.Add(-1)
+		return nil, progress.fate(), p.failed(ctx, t, progress.explain(err))
 	}
+	p.answered(t, response, began, hasBody)
 	response.Body = p.watched(ctx, t, response.Body)
-	return response, true, nil
+	return response, sent, nil
+}
+
+// answered notes what an answer's header says of a target. How long an upload takes says nothing of it; nor does a quick error,
+// which must not draw visitors.
+func (p *Pool) answered(t *target, response *http.Response, began time.Time, hadBody bool) {
+	now := time.Now()
+	if !hadBody && response.StatusCode < http.StatusInternalServerError {
+		t.state.latency.add(now.Sub(began), now)
+	}
+	p.set.answers(p.upstream.Name, t, t.state.health.succeeded(began, now))
 }
 
 // failed counts a failure, unless it is the visitor who ended the request, and returns it.
@@ -100,34 +126,32 @@ func (p *Pool) failed(ctx context.Context, t *target, err error) error {
 	if ctx.Err() != nil || isVisitors(err) {
 		return err
 	}
-	t.counts.failures.Add(1)
+	t.state.failures.Add(1)
 	text := err.Error()
-	t.counts.lastError.Store(&text)
-	if p.onFailure != nil {
-		p.onFailure(p.upstream.Name, t.row.URL, Cause(err))
+	t.state.lastError.Store(&text)
+	if f := t.state.health.failed(err, time.Now()); f != nil {
+		p.set.fails(p.upstream.Name, t, f)
+	}
+	if p.set.options.OnFailure != nil {
+		p.set.options.OnFailure(p.upstream.Name, t.row.URL, Cause(err))
 	}
 	return err
 }
 
-// pick chooses among the targets that are ready and were not tried: smooth weighted round robin, which spreads a
-// heavy target's turns evenly. It returns nil where there is none.
+// pick chooses among the targets that are ready and were not tried; among those that fail only if there is no other. It
+// returns nil where there is none.
 func (p *Pool) pick(tried []*target) *target {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var best *target
-	total := 0
-	for _, t := range p.targets {
-		if t.row.State != rules.StateReady || t.row.Weight <= 0 || slices.Contains(tried, t) {
-			continue
+	var room [16]*target
+	for _, fails := range []bool{false, true} {
+		among := room[:0]
+		for _, t := range p.targets {
+			if t.isReady() && t.fails() == fails && !slices.Contains(tried, t) {
+				among = append(among, t)
+			}
 		}
-		t.current += t.row.Weight
-		total += t.row.Weight
-		if best == nil || t.current > best.current {
-			best = t
+		if t := choose(among); t != nil {
+			return t
 		}
 	}
-	if best != nil {
-		best.current -= total
-	}
-	return best
+	return nil
 }

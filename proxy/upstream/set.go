@@ -1,9 +1,11 @@
-// Package upstream forwards requests to the targets of an upstream: it picks one, keeps connections to it, and goes on
-// to the next where none could be made.
+// Package upstream forwards requests to the targets of an upstream: it picks one that does not fail, keeps connections to it,
+// and goes on to the next where that does no harm.
 package upstream
 
 import (
+	"crypto/tls"
 	"crypto/x509"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +21,9 @@ type Options struct {
 	// OnFailure is called for every attempt that a target did not answer, or not to the end; cause is as Cause returns
 	// it. Any number of calls may run at once.
 	OnFailure func(upstream, target, cause string)
+	Log       *slog.Logger // of targets that begin or end to fail; may be nil
+	// Upstreams returns those whose targets Run checks, if their rows want it. It may be nil.
+	Upstreams func() []*rules.Upstream
 }
 
 func (o Options) dialTimeout() time.Duration {
@@ -28,12 +33,32 @@ func (o Options) dialTimeout() time.Duration {
 	return o.DialTimeout
 }
 
+func (o Options) tlsConfig() *tls.Config {
+	return &tls.Config{RootCAs: o.Roots, MinVersion: tls.VersionTLS12}
+}
+
+func (s *Set) upstreams() []*rules.Upstream {
+	if s.options.Upstreams == nil {
+		return nil
+	}
+	return s.options.Upstreams()
+}
+
+func (o Options) log() *slog.Logger {
+	if o.Log == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return o.Log
+}
+
 // Set keeps a pool for each upstream. Any number of goroutines may use it at once. Use NewSet.
 type Set struct {
 	options Options
+	failed  chan struct{} // tells Run of targets to look at
 
-	mu    sync.Mutex
-	pools map[string]generations
+	mu      sync.Mutex
+	pools   map[string]generations
+	toProbe []probe
 }
 
 // generations is an upstream's pool and the one before, which requests may still ask for that began before a change.
@@ -41,7 +66,7 @@ type generations struct{ current, last *Pool }
 
 // NewSet returns a set without pools; they are made as they are asked for.
 func NewSet(o Options) *Set {
-	return &Set{options: o, pools: map[string]generations{}}
+	return &Set{options: o, failed: make(chan struct{}, 1), pools: map[string]generations{}}
 }
 
 // For returns the pool of an upstream. As long as u is the same pointer, so is the pool. When the upstream has
@@ -57,11 +82,11 @@ func (s *Set) For(u *rules.Upstream) *Pool {
 	case g.last != nil && g.last.upstream == u:
 		return g.last
 	}
-	next := newPool(u, g.current, s.options)
+	next := newPool(u, g.current, s)
 	s.pools[u.Name] = generations{current: next, last: g.current}
 	for _, old := range []*Pool{g.current, g.last} {
-		if old != nil && old.connections != next.connections {
-			old.connections.closeIdle()
+		if old != nil {
+			old.closeIdle(next)
 		}
 	}
 	return next
@@ -75,9 +100,9 @@ func (s *Set) Keep(upstreams []*rules.Upstream) {
 		if slices.ContainsFunc(upstreams, func(u *rules.Upstream) bool { return u.Name == name }) {
 			continue
 		}
-		g.current.connections.closeIdle()
+		g.current.closeIdle(nil)
 		if g.last != nil {
-			g.last.connections.closeIdle()
+			g.last.closeIdle(nil)
 		}
 		delete(s.pools, name)
 	}
@@ -102,6 +127,11 @@ type TargetStatus struct {
 	Requests  uint64 // since its first request
 	Failures  uint64 // of those, without an answer or with half of one
 	LastError string
+	// FailingSince is when the target began to fail, and FailingBecause why; zero if it does not. It gets requests only if all
+	// others fail, too.
+	FailingSince   time.Time
+	FailingBecause string
+	Latency        time.Duration // to the first header of an answer, on average; 0 if none has come
 }
 
 // Status returns every upstream that was asked for, sorted by name.
@@ -118,4 +148,12 @@ func (s *Set) Status() []Status {
 	}
 	slices.SortFunc(list, func(a, b Status) int { return strings.Compare(a.Name, b.Name) })
 	return list
+}
+
+// has reports whether a target belongs to an upstream as it is now.
+func (s *Set) has(upstream string, of *state) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g := s.pools[upstream]
+	return g.current != nil && slices.ContainsFunc(g.current.targets, func(t *target) bool { return t.state == of })
 }

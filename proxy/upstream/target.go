@@ -1,39 +1,60 @@
 package upstream
 
 import (
-	"net/url"
 	"sync/atomic"
+	"time"
 
 	"cutover/rules"
 )
 
-// target is a row with its counts.
+// target is a row with what is known of it.
 type target struct {
-	row    rules.Target
-	url    *url.URL
-	counts *counts
-
-	current int // of smooth weighted round robin
+	row         rules.Target
+	connections *connections
+	state       *state
 }
 
-// counts outlives a change of the row, as long as the URL stays.
-type counts struct {
+// state outlives a change of the row, as long as the URL stays.
+type state struct {
 	inFlight           atomic.Int64
 	requests, failures atomic.Uint64
 	lastError          atomic.Pointer[string]
+	latency            latency
+	health             health
 }
 
-func newTarget(row rules.Target, address *url.URL, kept *counts) *target {
-	if kept == nil {
-		kept = &counts{}
+// newTarget returns a target that keeps the connections and the state of the one before it, if there was one with the same URL;
+// its connections only if they still are as they must be. An error says that the URL makes no sense.
+func newTarget(row rules.Target, before *target, answersIn time.Duration, o Options) (*target, error) {
+	address, err := rules.ParseAddress(row.URL)
+	if err != nil {
+		return nil, err
 	}
-	return &target{row: row, url: address, counts: kept}
+	t := &target{row: row, state: &state{}}
+	if before != nil {
+		t.state, t.connections = before.state, before.connections
+	}
+	if t.connections == nil || t.connections.answersIn != answersIn {
+		t.connections = newConnections(o, address, answersIn)
+	}
+	return t, nil
 }
+
+// isReady reports whether the target may get requests at all.
+func (t *target) isReady() bool { return t.row.State == rules.StateReady && t.row.Weight > 0 }
+
+func (t *target) fails() bool { return t.state.health.failing.Load() != nil }
 
 func (t *target) status() TargetStatus {
-	s := TargetStatus{Target: t.row, InFlight: t.counts.inFlight.Load(), Requests: t.counts.requests.Load(), Failures: t.counts.failures.Load()}
-	if text := t.counts.lastError.Load(); text != nil {
+	s := TargetStatus{
+		Target: t.row, InFlight: t.state.inFlight.Load(), Requests: t.state.requests.Load(), Failures: t.state.failures.Load(),
+		Latency: t.state.latency.get(),
+	}
+	if text := t.state.lastError.Load(); text != nil {
 		s.LastError = *text
+	}
+	if f := t.state.health.failing.Load(); f != nil {
+		s.FailingSince, s.FailingBecause = f.since, f.why
 	}
 	return s
 }

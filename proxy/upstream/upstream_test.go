@@ -57,23 +57,6 @@ func newSet(t *testing.T, o Options) *Set {
 	return s
 }
 
-func TestTargetsTakeTurnsByWeight(t *testing.T) {
-	a, b := named(t, "a"), named(t, "b")
-	a.Weight = 3
-	p := newSet(t, Options{}).For(&rules.Upstream{Name: "v1", Targets: []rules.Target{a, b}})
-	order := ""
-	for range 8 {
-		text, err := ask(t, p, "")
-		if err != nil {
-			t.Fatal(err)
-		}
-		order += text
-	}
-	if order != "aabaaaba" {
-		t.Errorf("the order is %s", order)
-	}
-}
-
 func TestOnlyReadyTargetsGetRequests(t *testing.T) {
 	a, b, c, d := named(t, "a"), named(t, "b"), named(t, "c"), named(t, "d")
 	a.State, b.State, c.Weight = rules.StateDrain, rules.StateMaint, 0

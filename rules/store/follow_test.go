@@ -132,7 +132,7 @@ func TestTwoProcessesOfNeighbouringVersionsLoseNothing(t *testing.T) {
 			INSERT INTO changes(author,note,tbl,row,old_host,op,old) VALUES('newer','','rules',OLD.id,OLD.host_key,'delete',
 				quote(OLD.host)||','||quote(OLD.path)||','||quote(OLD.match));
 		END;
-		PRAGMA user_version=3;
+		PRAGMA user_version=4;
 		COMMIT`
 	if _, err := newer.ExecContext(t.Context(), generation3); err != nil {
 		t.Fatal(err)

@@ -156,11 +156,13 @@ func readMark(ctx context.Context, q queryer) (m mark, err error) {
 // none is read as -1, which Validate refuses: one bad row must not hide the others.
 const (
 	upstreamColumns1 = "name, iif(typeof(response_timeout) IN ('integer','real'), response_timeout, -1), note, updated_at"
-	upstreamColumns  = upstreamColumns1 + ", proxy_protocol"
-	targetColumns    = "id, upstream, url, iif(typeof(weight)='integer', weight, -1), state"
-	hostColumns1     = "host, https, iif(typeof(hsts)='integer', hsts, -1), iif(typeof(needs)='integer', needs, 1), note, updated_at"
-	hostColumns      = hostColumns1 + ", certificate, tls"
-	ruleColumns      = "id, host, path, match, conditions, v1, v2, iif(typeof(percent) IN ('integer','real'), percent, -1), sticky, " +
+	upstreamColumns  = upstreamColumns1 + ", proxy_protocol, check_path, check_host, iif(typeof(check_interval) IN ('integer','real'), check_interval, -1), " +
+		"iif(typeof(check_timeout) IN ('integer','real'), check_timeout, -1), check_status, check_body, " +
+		"iif(typeof(check_rise)='integer', check_rise, -1), iif(typeof(check_fall)='integer', check_fall, -1)"
+	targetColumns = "id, upstream, url, iif(typeof(weight)='integer', weight, -1), state"
+	hostColumns1  = "host, https, iif(typeof(hsts)='integer', hsts, -1), iif(typeof(needs)='integer', needs, 1), note, updated_at"
+	hostColumns   = hostColumns1 + ", certificate, tls"
+	ruleColumns   = "id, host, path, match, conditions, v1, v2, iif(typeof(percent) IN ('integer','real'), percent, -1), sticky, " +
 		"starts_at, ends_at, enabled IS 1, iif(typeof(needs)='integer', needs, 1), note, updated_at"
 	redirectColumns = "id, host, path, match, to_url, iif(typeof(status)='integer', status, -1), " +
 		"keep_path IS 1, keep_query IS 1, enabled IS 1, iif(typeof(needs)='integer', needs, 1), note, updated_at"
@@ -172,8 +174,12 @@ const (
 type columns struct{ upstreams, hosts string }
 
 func columnsOf(generation int) columns {
-	if generation < 2 {
-		return columns{upstreamColumns1 + ", 'off'", hostColumns1 + ", 'auto', 'terminate'"}
+	const noChecks = ", '', '', 10, 5, '200-399', '', 2, 3"
+	switch {
+	case generation < 2:
+		return columns{upstreamColumns1 + ", 'off'" + noChecks, hostColumns1 + ", 'auto', 'terminate'"}
+	case generation < 3:
+		return columns{upstreamColumns1 + ", proxy_protocol" + noChecks, hostColumns}
 	}
 	return columns{upstreamColumns, hostColumns}
 }

@@ -132,7 +132,7 @@ func nonsenseOthers() []refusal {
 	const (
 		toURL    = "to_url must be a whole URL such as https://www.example.com/new, and empty with status 410"
 		status   = "status must be 301, 302, 307, 308 or 410"
-		url      = "url must be http://host:port or https://host:port, without user, path, query or fragment"
+		url      = "url must be http://host:port, https://host:port, h2c://host:port, unix:/path or h2c+unix:/path, with nothing behind it"
 		upstream = "upstream is not the name of one (run: SELECT name FROM upstreams;)"
 		name     = "the name of an upstream may hold only letters, digits, . _ and -, at most 63 of them"
 	)
@@ -160,6 +160,14 @@ func nonsenseOthers() []refusal {
 		{"UPDATE targets SET url='http://h:1/path'", url},
 		{"UPDATE targets SET url='http://u@h:1'", url},
 		{"UPDATE targets SET url='http://:1'", url},
+		{"UPDATE targets SET url='h2c://h:1/path'", url},
+		{"UPDATE targets SET url='unix:'", url},
+		{"UPDATE targets SET url='unix:run/app.sock'", url},
+		{"UPDATE targets SET url='unix:/run/../app.sock'", url},
+		{"UPDATE targets SET url='unix:/run//app.sock'", url},
+		{"UPDATE targets SET url='h2c+unix:/run/app.sock?x'", url},
+		{"UPDATE targets SET url='unix:/run/cutover/admin.sock'", "url must not lead to a socket of Cutover's own"},
+		{"UPDATE targets SET url='h2c+unix:/var/run/cutover/admin.sock'", "url must not lead to a socket of Cutover's own"},
 		{"UPDATE targets SET weight=1.5", "weight must be a whole number from 0 to 1000"},
 		{"UPDATE targets SET weight=1001", "weight must be a whole number from 0 to 1000"},
 		{"UPDATE targets SET state='on'", "state must be ready, drain or maint"},
@@ -213,7 +221,7 @@ func TestRefusedEditsSayWhyWithoutNoise(t *testing.T) {
 		"percent: must have a value; leave it out to keep the one it has":      {Table: TableRules, Row: map[string]any{"host": "a.test", "percent": nil}},
 		"v2 is not the name of an upstream (run: SELECT name FROM upstreams;)": {Table: TableRules, Row: map[string]any{"host": "a.test", "v2": "v9"}},
 		"client_ips: \"x\" is no address and no range such as 10.0.0.0/8":      {Table: TableRules, Row: map[string]any{"host": "a.test", "conditions": map[string]any{"client_ips": []any{"x"}}}},
-		"this row needs a newer cutover (rules schema 3, this one has 2)":      {Table: TableRules, Row: map[string]any{"host": "a.test", "needs": 3}},
+		"this row needs a newer cutover (rules schema 4, this one has 3)":      {Table: TableRules, Row: map[string]any{"host": "a.test", "needs": 4}},
 		"host is missing: it names the row":                                    {Table: TableRules, Row: map[string]any{"percent": 1}},
 		"\"changes\" is not a table that can be edited":                        {Table: "changes", Row: map[string]any{}},
 		"state must be ready, drain or maint":                                  {Table: TableTargets, Row: map[string]any{"upstream": "v1", "url": "http://h:1", "state": "on"}},

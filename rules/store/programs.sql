@@ -1,4 +1,4 @@
--- Triggers and views of schema 2, and a table that only triggers use. They can be dropped and made anew at any time; a
+-- Triggers and views of schema 3, and a table that only triggers use. They can be dropped and made anew at any time; a
 -- program that finds them missing or different does so.
 
 -- REPLACE removes rows that stand in the way without a word to any trigger (unless recursive_triggers is on). So each
@@ -27,6 +27,7 @@ CREATE TRIGGER upstreams_bi BEFORE INSERT ON upstreams BEGIN
   DELETE FROM replaced WHERE tbl='upstreams';
   INSERT INTO replaced SELECT 'upstreams',rowid,name,NULL,
       quote(name)||','||quote(response_timeout)||','||quote(note)||','||quote(proxy_protocol)
+        ||','||quote(check_path)||','||quote(check_host)||','||quote(check_interval)||','||quote(check_timeout)||','||quote(check_status)||','||quote(check_body)||','||quote(check_rise)||','||quote(check_fall)
     FROM upstreams WHERE name=NEW.name OR rowid=NEW.rowid;
 END;
 CREATE TRIGGER upstreams_bu BEFORE UPDATE OF name ON upstreams BEGIN
@@ -47,22 +48,27 @@ CREATE TRIGGER upstreams_ai AFTER INSERT ON upstreams BEGIN
   DELETE FROM replaced WHERE tbl='upstreams';
   INSERT INTO changes(author,note,tbl,row,op,new)
     VALUES(coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),
-      'upstreams',NEW.name,'insert',quote(NEW.name)||','||quote(NEW.response_timeout)||','||quote(NEW.note)||','||quote(NEW.proxy_protocol));
+      'upstreams',NEW.name,'insert',quote(NEW.name)||','||quote(NEW.response_timeout)||','||quote(NEW.note)||','||quote(NEW.proxy_protocol)
+        ||','||quote(NEW.check_path)||','||quote(NEW.check_host)||','||quote(NEW.check_interval)||','||quote(NEW.check_timeout)||','||quote(NEW.check_status)||','||quote(NEW.check_body)||','||quote(NEW.check_rise)||','||quote(NEW.check_fall));
 END;
-CREATE TRIGGER upstreams_au AFTER UPDATE OF name,response_timeout,note,proxy_protocol ON upstreams BEGIN
+CREATE TRIGGER upstreams_au AFTER UPDATE OF name,response_timeout,note,proxy_protocol,
+    check_path,check_host,check_interval,check_timeout,check_status,check_body,check_rise,check_fall ON upstreams BEGIN
   UPDATE targets SET upstream=NEW.name WHERE upstream=OLD.name AND NEW.name IS NOT OLD.name;
   UPDATE upstreams SET updated_at=strftime('%Y-%m-%dT%H:%M:%fZ','now') WHERE name=NEW.name;
   INSERT INTO changes(author,note,tbl,row,op,old,new)
     VALUES(coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),
-      'upstreams',NEW.name,'update',quote(OLD.name)||','||quote(OLD.response_timeout)||','||quote(OLD.note)||','||quote(OLD.proxy_protocol),
-      quote(NEW.name)||','||quote(NEW.response_timeout)||','||quote(NEW.note)||','||quote(NEW.proxy_protocol));
+      'upstreams',NEW.name,'update',quote(OLD.name)||','||quote(OLD.response_timeout)||','||quote(OLD.note)||','||quote(OLD.proxy_protocol)
+        ||','||quote(OLD.check_path)||','||quote(OLD.check_host)||','||quote(OLD.check_interval)||','||quote(OLD.check_timeout)||','||quote(OLD.check_status)||','||quote(OLD.check_body)||','||quote(OLD.check_rise)||','||quote(OLD.check_fall),
+      quote(NEW.name)||','||quote(NEW.response_timeout)||','||quote(NEW.note)||','||quote(NEW.proxy_protocol)
+        ||','||quote(NEW.check_path)||','||quote(NEW.check_host)||','||quote(NEW.check_interval)||','||quote(NEW.check_timeout)||','||quote(NEW.check_status)||','||quote(NEW.check_body)||','||quote(NEW.check_rise)||','||quote(NEW.check_fall));
 END;
 CREATE TRIGGER upstreams_ad AFTER DELETE ON upstreams BEGIN
   DELETE FROM replaced WHERE tbl='upstreams' AND id=OLD.rowid;
   DELETE FROM targets WHERE upstream=OLD.name;
   INSERT INTO changes(author,note,tbl,row,op,old)
     VALUES(coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),
-      'upstreams',OLD.name,'delete',quote(OLD.name)||','||quote(OLD.response_timeout)||','||quote(OLD.note)||','||quote(OLD.proxy_protocol));
+      'upstreams',OLD.name,'delete',quote(OLD.name)||','||quote(OLD.response_timeout)||','||quote(OLD.note)||','||quote(OLD.proxy_protocol)
+        ||','||quote(OLD.check_path)||','||quote(OLD.check_host)||','||quote(OLD.check_interval)||','||quote(OLD.check_timeout)||','||quote(OLD.check_status)||','||quote(OLD.check_body)||','||quote(OLD.check_rise)||','||quote(OLD.check_fall));
 END;
 
 CREATE TRIGGER targets_bi BEFORE INSERT ON targets BEGIN

@@ -31,7 +31,7 @@ func TestWhatReplaceRemovesIsInTheJournal(t *testing.T) {
 		},
 		"an upstream": {
 			"REPLACE INTO upstreams(name,note) VALUES('v3','it''s')",
-			"delete|v3|||'v3',0,'','off'|\ninsert|v3||||'v3',0,'it''s','off'",
+			"delete|v3|||'v3',0,'','off','','',10,5,'200-399','',2,3|\ninsert|v3||||'v3',0,'it''s','off','','',10,5,'200-399','',2,3",
 		},
 		"a guard": {
 			"REPLACE INTO guards(host,rate) VALUES('A.test',2.5)",

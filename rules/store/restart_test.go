@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -161,10 +162,12 @@ func TestARemovedLogIsNoticedBeforeAnEditIsLostInIt(t *testing.T) {
 
 func TestRulesEndAtTheirTimeEvenWhileTheDatabaseIsDamaged(t *testing.T) {
 	dir := t.TempDir()
-	s, _ := start(t, dir)
-	ends := time.Now().Add(1500 * time.Millisecond).UTC().Format(time.RFC3339Nano)
+	var ahead atomic.Int64
+	s := open(t, Options{Dir: dir, Now: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }})
+	ends := time.Now().Add(time.Hour).UTC().Format(time.RFC3339Nano)
 	set(t, s, map[string]any{"host": "a.test", "percent": 100, "ends_at": ends})
 	mustSqlite(t, dir, "DROP VIEW v_status; DROP TABLE redirects")
 	expectServing(t, s, "restore a backup")
+	ahead.Store(int64(2 * time.Hour))
 	eventually(t, "the end", func() bool { return version(s, "a.test") == rules.V1 })
 }

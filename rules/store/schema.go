@@ -19,6 +19,12 @@ var schemaSQL string
 //go:embed hosts.sql
 var hostsSQL string
 
+//go:embed upstreams.sql
+var upstreamsSQL string
+
+//go:embed targets.sql
+var targetsSQL string
+
 //go:embed guards.sql
 var guardsSQL string
 
@@ -26,7 +32,7 @@ var guardsSQL string
 var programsSQL string
 
 // tablesSQL makes all tables.
-func tablesSQL() string { return schemaSQL + hostsSQL + guardsSQL }
+func tablesSQL() string { return upstreamsSQL + schemaSQL + targetsSQL + hostsSQL + guardsSQL }
 
 const applicationID = 1129665615 // "CUTO"
 

@@ -1,4 +1,4 @@
--- Schema 2 of rules.db, but for the tables hosts and guards, which have files of their own. The dialect is frozen at SQLite 3.31, since one statement that an older sqlite3 program cannot
+-- Schema 3 of rules.db, but for the tables that have files of their own. The dialect is frozen at SQLite 3.31, since one statement that an older sqlite3 program cannot
 -- parse would lock its user out of the whole file. The names of the constraints are the messages that operators read.
 -- A text is as long as its bytes where it holds no NUL, at which GLOB would stop, and no other script.
 
@@ -32,37 +32,6 @@ CREATE TABLE rule_errors(
   serving_last INTEGER NOT NULL DEFAULT 0,
   at           TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ','now'))
 );
-
-CREATE TABLE upstreams(
-  name             TEXT PRIMARY KEY NOT NULL,
-  response_timeout NUMERIC NOT NULL DEFAULT 0,
-  note             TEXT NOT NULL DEFAULT '',
-  updated_at       TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ','now')),
-  proxy_protocol   TEXT NOT NULL DEFAULT 'off'
-    CONSTRAINT "proxy_protocol must be off, v1 or v2" CHECK(proxy_protocol IN ('off','v1','v2')),
-  CONSTRAINT "the name of an upstream may hold only letters, digits, . _ and -, at most 63 of them"
-    CHECK(typeof(name)='text' AND length(name) BETWEEN 1 AND 63 AND name NOT GLOB '*[^a-zA-Z0-9._-]*'),
-  CONSTRAINT "response_timeout must be a number of seconds from 0 (no limit) to 86400"
-    CHECK(typeof(response_timeout) IN ('integer','real') AND response_timeout BETWEEN 0 AND 86400),
-  CONSTRAINT "note must be text of at most 1000 characters, on one line"
-    CHECK(typeof(note)='text' AND length(note)<=1000 AND note NOT GLOB '*['||char(1)||'-'||char(31)||char(127)||'-'||char(159)||']*')
-);
-
-CREATE TABLE targets(
-  id       INTEGER PRIMARY KEY AUTOINCREMENT,
-  upstream TEXT NOT NULL,
-  url      TEXT NOT NULL,
-  weight   INTEGER NOT NULL DEFAULT 1,
-  state    TEXT NOT NULL DEFAULT 'ready',
-  CONSTRAINT "url must be http://host:port or https://host:port, without user, path, query or fragment"
-    CHECK(typeof(url)='text' AND (url GLOB 'http://[^/]*' OR url GLOB 'https://[^/]*')
-      AND url NOT GLOB '*[^!-~]*' AND url NOT GLOB '*[?#@]*' AND url NOT GLOB '*://:*'
-      AND length(url)<=1000 AND length(url)=length(CAST(url AS BLOB))
-      AND substr(url,instr(url,'://')+3) NOT GLOB '*/?*'),
-  CONSTRAINT "weight must be a whole number from 0 to 1000" CHECK(typeof(weight)='integer' AND weight BETWEEN 0 AND 1000),
-  CONSTRAINT "state must be ready, drain or maint" CHECK(state IN ('ready','drain','maint'))
-);
-CREATE UNIQUE INDEX targets_key ON targets(upstream,url);
 
 CREATE TABLE rules(
   id         INTEGER PRIMARY KEY AUTOINCREMENT,

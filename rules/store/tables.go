@@ -8,7 +8,8 @@ import (
 type scanner interface{ Scan(dest ...any) error }
 
 func scanUpstream(row scanner) (u rules.Upstream, err error) {
-	err = row.Scan(&u.Name, &u.ResponseTimeout, &u.Note, &u.UpdatedAt, &u.ProxyProtocol)
+	err = row.Scan(&u.Name, &u.ResponseTimeout, &u.Note, &u.UpdatedAt, &u.ProxyProtocol,
+		&u.Check.Path, &u.Check.Host, &u.Check.Interval, &u.Check.Timeout, &u.Check.Status, &u.Check.Body, &u.Check.Rise, &u.Check.Fall)
 	return u, err
 }
 
@@ -55,7 +56,11 @@ func tableOf(name Table) (table, bool) {
 	switch name {
 	case TableUpstreams:
 		return table{
-			columns: []string{"name", "response_timeout", "note", "proxy_protocol"}, key: []string{"name"}, names: upstreamColumns,
+			columns: []string{
+				"name", "response_timeout", "note", "proxy_protocol",
+				"check_path", "check_host", "check_interval", "check_timeout", "check_status", "check_body", "check_rise", "check_fall",
+			},
+			key: []string{"name"}, names: upstreamColumns,
 			read: func(s scanner) (any, error, error) { u, err := scanUpstream(s); return u, u.Validate(), err },
 		}, true
 	case TableTargets:

@@ -15,31 +15,47 @@ import (
 // knows, and to restore a time if that would need it. Its restore leaves guards alone. A rollback in which no percent could be
 // set back to 0 would be worse than all that, so min_writer is 1 as well.
 
-// upgrade changes the tables of an older generation, in the transaction of q. Triggers are made afterwards.
+//
+// For schema 2 it can, too. A target on a socket, or that speaks HTTP/2, is bad for it, and is set aside.
+
+// upgrade changes the tables of an older generation, in the transaction of q. Triggers are made afterwards. Tables are made anew,
+// since SQLite cannot change a constraint.
 func upgrade(ctx context.Context, q queryer, generation int) error {
+	var err error
+	upstreams := "name, response_timeout, note, updated_at, proxy_protocol"
 	if generation < 2 {
-		return upgradeTo2(ctx, q)
+		upstreams = "name, response_timeout, note, updated_at"
+		err = makeAnew(ctx, q, "hosts", "host, https, hsts, needs, note, updated_at", hostsSQL)
+		if err == nil {
+			_, err = q.ExecContext(ctx, guardsSQL)
+		}
 	}
-	return nil
+	if err == nil && generation < 3 {
+		err = makeAnew(ctx, q, "upstreams", upstreams, upstreamsSQL)
+	}
+	if err == nil && generation < 3 {
+		err = makeAnew(ctx, q, "targets", "upstream, url, weight, state", targetsSQL)
+	}
+	return err
 }
 
-// upgradeTo2 makes the table hosts anew, since SQLite cannot change a constraint. To rename a table is no way: that fails where
-// a view of an operator names it. Rows that the constraints would refuse are kept as they are: they have been set aside already.
-func upgradeTo2(ctx context.Context, q queryer) error {
-	const columns = "host, https, hsts, needs, note, updated_at"
-	const addColumn = `ALTER TABLE main.upstreams ADD COLUMN proxy_protocol TEXT NOT NULL DEFAULT 'off'
-		CONSTRAINT "proxy_protocol must be off, v1 or v2" CHECK(proxy_protocol IN ('off','v1','v2'))`
+// makeAnew gives a table a new definition and keeps its rows with their ids, and those that were given before from being given again. To rename a table is no way: that fails where a
+// view of an operator names it. Rows that the constraints would refuse are kept as they are: they have been set aside already.
+func makeAnew(ctx context.Context, q queryer, table, columns, definition string) error {
 	var err error
 	for _, statement := range []string{
 		"PRAGMA ignore_check_constraints=ON",
-		"DROP TABLE IF EXISTS temp.hosts_before",
-		"CREATE TEMP TABLE hosts_before AS SELECT rowid AS place, " + columns + " FROM main.hosts",
-		"DROP TABLE main.hosts",
-		hostsSQL,
-		"INSERT INTO main.hosts(rowid, " + columns + ") SELECT place, " + columns + " FROM temp.hosts_before",
-		"DROP TABLE temp.hosts_before",
-		addColumn,
-		guardsSQL,
+		"DROP TABLE IF EXISTS temp.before",
+		"DROP TABLE IF EXISTS temp.sequence_before",
+		"CREATE TEMP TABLE sequence_before AS SELECT name, seq FROM main.sqlite_sequence WHERE name='" + table + "'",
+		"CREATE TEMP TABLE before AS SELECT rowid AS place, " + columns + " FROM main." + table,
+		"DROP TABLE main." + table,
+		definition,
+		"INSERT INTO main." + table + "(rowid, " + columns + ") SELECT place, " + columns + " FROM temp.before",
+		"DROP TABLE temp.before",
+		"DELETE FROM main.sqlite_sequence WHERE name='" + table + "'",
+		"INSERT INTO main.sqlite_sequence(name, seq) SELECT name, seq FROM temp.sequence_before",
+		"DROP TABLE temp.sequence_before",
 	} {
 		if err == nil {
 			_, err = q.ExecContext(ctx, statement)

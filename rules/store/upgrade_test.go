@@ -15,19 +15,25 @@ import (
 	"cutover/rules"
 )
 
-// ofSchema1 makes a database as the first release made it, with rows of every kind.
 func ofSchema1(t *testing.T, dir string) {
+	t.Helper()
+	ofSchema(t, dir, 1)
+}
+
+// ofSchema makes a database as a release with that schema made it, with rows of every kind.
+func ofSchema(t *testing.T, dir string, schema int) {
 	t.Helper()
 	var text strings.Builder
 	text.WriteString("PRAGMA journal_mode=WAL; BEGIN;")
 	for _, name := range []string{"schema.sql", "programs.sql"} {
-		file, err := os.ReadFile(filepath.Join("testdata", "schema1", name))
+		file, err := os.ReadFile(filepath.Join("testdata", fmt.Sprintf("schema%d", schema), name))
 		if err != nil {
 			t.Fatal(err)
 		}
 		text.Write(file)
 	}
-	text.WriteString(`PRAGMA user_version=1; PRAGMA application_id=1129665615;
+	fmt.Fprintf(&text, "PRAGMA user_version=%d;", schema)
+	text.WriteString(`PRAGMA application_id=1129665615;
 		INSERT INTO upstreams(name,note) VALUES('v3','it''s'); INSERT INTO targets(upstream,url) VALUES('v1','http://127.0.0.1:1');
 		INSERT INTO hosts(host,https,hsts,note) VALUES('B.test','redirect',60,'terminate'),('a.test','off',0,'');
 		INSERT INTO rules(host,percent) VALUES('a.test',100); INSERT INTO redirects(host,path,to_url) VALUES('a.test','/x','https://b.test/'); COMMIT;`)
@@ -54,7 +60,7 @@ func TestADatabaseOfSchema1IsBroughtUpToDateAndKeepsEverything(t *testing.T) {
 	if after := dump1(t, dir); after != before {
 		t.Errorf("before:\n%s\nafter:\n%s", before, after)
 	}
-	if got := mustSqlite(t, dir, "PRAGMA user_version; PRAGMA integrity_check; SELECT count(*) FROM mine; SELECT DISTINCT certificate, tls FROM hosts; SELECT DISTINCT proxy_protocol FROM upstreams"); got != "2\nok\n2\nauto|terminate\noff" {
+	if got := mustSqlite(t, dir, "PRAGMA user_version; PRAGMA integrity_check; SELECT count(*) FROM mine; SELECT DISTINCT certificate, tls FROM hosts; SELECT DISTINCT proxy_protocol FROM upstreams"); got != "3\nok\n2\nauto|terminate\noff" {
 		t.Errorf("got %s", got)
 	}
 	if host, ok := s.Load().Host("b.test"); !ok || host.HTTPS != rules.HTTPSRedirect || host.HSTS != 60 || version(s, "a.test") != rules.V2 {
@@ -66,15 +72,18 @@ func TestADatabaseOfSchema1IsBroughtUpToDateAndKeepsEverything(t *testing.T) {
 }
 
 func TestATableThatWasBroughtUpToDateIsAsANewOne(t *testing.T) {
-	upgraded, fresh := t.TempDir(), t.TempDir()
-	ofSchema1(t, upgraded)
-	_, stop := start(t, upgraded)
-	stop()
+	fresh := t.TempDir()
 	_, _ = start(t, fresh)
 	const columns = `SELECT m.name, p.name, p.type, p."notnull", p.dflt_value, p.pk, p.hidden FROM sqlite_master m, pragma_table_xinfo(m.name) p
 		WHERE m.type='table' AND m.name NOT LIKE 'sqlite_%' ORDER BY m.name, p.cid; SELECT type, name, sql FROM sqlite_master WHERE type<>'table' ORDER BY name`
-	if got, want := mustSqlite(t, upgraded, columns), mustSqlite(t, fresh, columns); got != want {
-		t.Errorf("got\n%s\nwant\n%s", got, want)
+	for schema := 1; schema < rules.Schema; schema++ {
+		upgraded := t.TempDir()
+		ofSchema(t, upgraded, schema)
+		_, stop := start(t, upgraded)
+		stop()
+		if got, want := mustSqlite(t, upgraded, columns), mustSqlite(t, fresh, columns); got != want {
+			t.Errorf("of schema %d: got\n%s\nwant\n%s", schema, got, want)
+		}
 	}
 }
 
@@ -91,6 +100,37 @@ func TestABadRowOfSchema1StaysBadAndKeepsNothingFromStarting(t *testing.T) {
 	}
 	mustSqlite(t, dir, "UPDATE hosts SET https='off', hsts=0 WHERE host='a.test'")
 	eventually(t, "healing", func() bool { return len(s.Snapshot().Problems) == 0 })
+}
+
+func TestADatabaseOfSchema2IsBroughtUpToDateAndKeepsEverything(t *testing.T) {
+	leakCheck(t)
+	dir := t.TempDir()
+	ofSchema(t, dir, 2)
+	mustSqlite(t, dir, "UPDATE upstreams SET proxy_protocol='v1', response_timeout=3 WHERE name='v3'; UPDATE hosts SET certificate='any'; INSERT INTO guards(host,deny) VALUES('a.test','192.0.2.1')")
+	before := dump1(t, dir) + mustSqlite(t, dir, "SELECT * FROM guards; SELECT certificate, tls FROM hosts; SELECT name, proxy_protocol FROM upstreams ORDER BY name")
+	s, _ := start(t, dir)
+	if after := dump1(t, dir) + mustSqlite(t, dir, "SELECT * FROM guards; SELECT certificate, tls FROM hosts; SELECT name, proxy_protocol FROM upstreams ORDER BY name"); after != before {
+		t.Errorf("before:\n%s\nafter:\n%s", before, after)
+	}
+	if got := mustSqlite(t, dir, "PRAGMA user_version; PRAGMA integrity_check; SELECT DISTINCT check_path, check_interval, check_fall FROM upstreams"); got != "3\nok\n|10|3" {
+		t.Errorf("got %s", got)
+	}
+	mustSqlite(t, dir, "UPDATE upstreams SET check_path='/up' WHERE name='v3'; INSERT INTO targets(upstream,url) VALUES('v3','unix:/run/app.sock')")
+	eventually(t, "what schema 3 has", func() bool {
+		u, ok := s.Load().Upstream("v3")
+		return ok && u.Check.Path == "/up" && len(u.Targets) == 1 && u.ProxyProtocol == rules.ProxyProtocolV1
+	})
+	expectTrue(t, s)
+}
+
+func TestIDsOfTargetsThatAreGoneAreNotGivenAgainAfterAnUpgrade(t *testing.T) {
+	dir := t.TempDir()
+	ofSchema1(t, dir)
+	last := mustSqlite(t, dir, "INSERT INTO targets(upstream,url) VALUES('v3','http://gone:1'); SELECT max(id) FROM targets; DELETE FROM targets WHERE url='http://gone:1'")
+	_, _ = start(t, dir)
+	if got := mustSqlite(t, dir, "INSERT INTO targets(upstream,url) VALUES('v3','unix:/run/new.sock'); SELECT max(id) - "+last+" FROM targets"); got != "1" {
+		t.Errorf("the new one's id is %s above the last", got)
+	}
 }
 
 // These statements are those of the first release. It has the file open while a newer one brings it up to date, goes on to
@@ -230,7 +270,7 @@ func TestADumpOfSchema1IsOurs(t *testing.T) {
 		t.Errorf("%+v, %v", report, err)
 	}
 	s, _ := start(t, other)
-	if version(s, "a.test") != rules.V2 || mustSqlite(t, other, "PRAGMA user_version") != "2" {
+	if version(s, "a.test") != rules.V2 || mustSqlite(t, other, "PRAGMA user_version") != "3" {
 		t.Error("it is not brought up to date")
 	}
 }
@@ -245,7 +285,7 @@ func TestABackupOfSchema1ThatIsRestoredWhileServingIsBroughtUpToDate(t *testing.
 	set(t, s, map[string]any{"host": "a.test", "percent": 0})
 	mustSqlite(t, dir, ".restore "+backup)
 	eventually(t, "the backup", func() bool { return version(s, "a.test") == rules.V2 && s.Health().Problem == "" })
-	eventually(t, "its upgrade", func() bool { return mustSqlite(t, dir, "PRAGMA user_version") == "2" })
+	eventually(t, "its upgrade", func() bool { return mustSqlite(t, dir, "PRAGMA user_version") == "3" })
 	mustSqlite(t, dir, "INSERT INTO guards(host) VALUES('a.test')")
 	eventually(t, "the guard", func() bool { return s.Load().Guard("a.test", "/") != nil })
 }

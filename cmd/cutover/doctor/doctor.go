@@ -60,7 +60,7 @@ func Examine(ctx context.Context, m *Machine) []Finding {
 	x := &examination{Machine: m, status: status, answered: err == nil && status.Running, problem: err}
 	for _, check := range []func(context.Context){
 		x.units, x.sockets, x.backlog, x.service, x.hold, x.admin, x.release, x.limits, x.memory,
-		x.state, x.disk, x.clock, x.sqlite, x.ports, x.acme, x.expiry, x.rules,
+		x.state, x.disk, x.clock, x.sqlite, x.ports, x.acme, x.expiry, x.errorPages, x.rules,
 	} {
 		check(ctx)
 	}

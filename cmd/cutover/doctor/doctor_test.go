@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"cutover/proxy"
 	"cutover/proxy/admin"
 	"cutover/systemd/units"
 )
@@ -30,7 +31,7 @@ const current = "/opt/cutover/releases/cutover-20260101000001"
 // healthy returns a machine with which nothing is wrong.
 func healthy(t *testing.T) *patient {
 	t.Helper()
-	p := &patient{t: t, status: admin.Status{Running: true, Ready: true, PID: 42, Version: "20260101000001+abc", Certificates: &admin.CertificateStatus{}}}
+	p := &patient{t: t, status: admin.Status{Running: true, Ready: true, PID: 42, Version: "20260101000001+abc", Certificates: &admin.CertificateStatus{}, ErrorPages: &proxy.PagesStatus{}}}
 	p.status.Memory = &admin.MemoryStatus{Used: 100 << 20, Limit: 1 << 30, From: "limits.memory"}
 	socket := func(name, port string) map[string]string {
 		return map[string]string{
@@ -125,7 +126,7 @@ func TestNothingIsWrongWithAHealthyMachine(t *testing.T) {
 			t.Errorf("%+v", f)
 		}
 	}
-	if len(findings) != 18 {
+	if len(findings) != 19 {
 		t.Errorf("%d findings", len(findings))
 	}
 }
@@ -223,6 +224,9 @@ func spoiledCertificates() map[string]spoiled {
 		"a pair of files": {func(p *patient) {
 			p.status.Certificates.Files = []admin.FileStatus{{Name: "shop", Problem: "shop.key is gone"}}
 		}, "expiry", Warn, "shop.key is gone"},
+		"an error page": {func(p *patient) {
+			p.status.ErrorPages = &proxy.PagesStatus{Dir: "/etc/cutover/errors", Problems: []proxy.PageProblem{{File: "502.html", Problem: "it is empty"}}}
+		}, "error pages", Warn, "/etc/cutover/errors/502.html cannot be used: it is empty"},
 		"a wrong profile": {func(p *patient) { p.status.Certificates.Problem = "the CA has no profile" }, "expiry", Fail, "the CA has no profile"},
 	}
 }

@@ -191,6 +191,27 @@ func (x *examination) expiry(context.Context) {
 	}
 }
 
+// errorPages looks at those of the operator's own.
+func (x *examination) errorPages(context.Context) {
+	const check = "error pages"
+	if !x.answered || x.status.ErrorPages == nil {
+		x.unseen(check, "no daemon of this release answers")
+		return
+	}
+	p := x.status.ErrorPages
+	switch {
+	case len(p.Problems) > 0:
+		first := p.Problems[0]
+		x.warn(check, fmt.Sprintf("%s cannot be used: %s", filepath.Join(p.Dir, first.File), first.Problem), "mend it: the folder is looked at every few seconds; cutover status lists all")
+	case p.Dir == "":
+		x.ok(check, "the built-in one: error_pages is empty")
+	case p.Pages == 0:
+		x.ok(check, "the built-in one: there is none of your own in "+p.Dir)
+	default:
+		x.ok(check, fmt.Sprintf("%d of your own in %s", p.Pages, p.Dir))
+	}
+}
+
 func (x *examination) firstEnding() string {
 	if list := x.status.Certificates.Ending; len(list) > 0 {
 		return list[0].Name

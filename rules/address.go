@@ -1,0 +1,90 @@
+package rules
+
+import (
+	"errors"
+	"net"
+	"net/url"
+	"path"
+	"strings"
+)
+
+// Protocol is what a target speaks.
+type Protocol string
+
+// The values of Protocol.
+const (
+	ProtocolHTTP Protocol = "http" // HTTP/1.1
+	ProtocolH2C  Protocol = "h2c"  // HTTP/2 in clear text from the first byte on (RFC 9113 §3.3)
+)
+
+// Address is where a target listens, and what it speaks there.
+type Address struct {
+	Protocol Protocol
+	TLS      bool
+	Network  string // tcp or unix
+	Dial     string // host:port, or the path of a socket
+	Host     string // without the port; empty for a socket
+}
+
+// kindOf returns what the beginning of a target's URL stands for, and the port if none is given; a socket has none.
+func kindOf(scheme string) (kind Address, port string, ok bool) {
+	switch scheme {
+	case "http":
+		return Address{Protocol: ProtocolHTTP, Network: "tcp"}, "80", true
+	case "https":
+		return Address{Protocol: ProtocolHTTP, Network: "tcp", TLS: true}, "443", true
+	case "h2c":
+		return Address{Protocol: ProtocolH2C, Network: "tcp"}, "80", true
+	case "unix":
+		return Address{Protocol: ProtocolHTTP, Network: "unix"}, "", true
+	case "h2c+unix":
+		return Address{Protocol: ProtocolH2C, Network: "unix"}, "", true
+	}
+	return Address{}, "", false
+}
+
+// errAddress lists what a target's URL may be.
+var errAddress = errors.New("url must be http://host:port, https://host:port, h2c://host:port, unix:/path or h2c+unix:/path")
+
+// ParseAddress reads the URL of a target.
+func ParseAddress(text string) (Address, error) {
+	scheme, rest, _ := strings.Cut(text, ":")
+	kind, port, ok := kindOf(scheme)
+	switch {
+	case !ok:
+		return Address{}, errAddress
+	case kind.Network == "unix":
+		return kind.onSocket(rest)
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Hostname() == "" || u.Opaque != "" {
+		return Address{}, errAddress
+	}
+	if u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || (u.Path != "" && u.Path != "/") {
+		return Address{}, errors.New("url must have no user, path, query or fragment: requests keep their own")
+	}
+	if given := u.Port(); given != "" {
+		port = given
+	}
+	kind.Host, kind.Dial = u.Hostname(), net.JoinHostPort(u.Hostname(), port)
+	return kind, nil
+}
+
+// longestSocket is what the kernel takes as the path of a socket (unix(7)).
+const longestSocket = 107
+
+// ownSockets is the folder of the sockets on which Cutover itself is asked what only root and its own processes may ask.
+const ownSockets = "/run/cutover"
+
+func (a Address) onSocket(at string) (Address, error) {
+	switch {
+	case len(at) < 2 || len(at) > longestSocket || !isVisible(at) || strings.ContainsAny(at, "?#"):
+		return Address{}, errors.New("the path of a socket must begin with / and have at most 107 characters of printable ASCII, without space, ? or #")
+	case path.Clean(at) != at || at[0] != '/':
+		return Address{}, errors.New("the path of a socket must be whole, without . or .. in it: unix:/run/app/app.sock")
+	case strings.HasPrefix(at, ownSockets+"/") || strings.HasPrefix(at, "/var"+ownSockets+"/"):
+		return Address{}, errors.New("url must not lead to a socket of Cutover's own")
+	}
+	a.Dial = at
+	return a, nil
+}
