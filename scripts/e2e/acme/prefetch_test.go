@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -127,7 +129,7 @@ func fromEnvironment(t *testing.T, name string, initial int) int {
 //
 //	CUTOVER_PREFETCH_NAMES=1000 CUTOVER_PREFETCH_ORDERS=300 CUTOVER_PREFETCH_WINDOW=60 go test -v -run WithinTheCAsLimit ./acme
 //
-// where the window, in seconds, stands for three hours.
+// where the window, in seconds, stands for three hours. Its attributes are the figures that scripts/bench/edge.sh prints.
 func TestAQueueIsWorkedOffWithinTheCAsLimitThroughKills(t *testing.T) {
 	names := fromEnvironment(t, "CUTOVER_PREFETCH_NAMES", 60)
 	orders := fromEnvironment(t, "CUTOVER_PREFETCH_ORDERS", 24)
@@ -137,7 +139,8 @@ func TestAQueueIsWorkedOffWithinTheCAsLimitThroughKills(t *testing.T) {
 	dir := t.TempDir()
 	c := child{Dir: dir, Directory: ca.Directory(), Root: ca.Root(), Names: names}
 	c.Limits = tlsbridge.Limits{Orders: orders, OrdersWindow: window}
-	began, kills := time.Now(), 0
+	began := time.Now()
+	var resumed []string
 	for at := names / 10; at < names; at += names / 3 {
 		process := startChild(t, s, c)
 		c.Names = 0
@@ -146,9 +149,11 @@ func TestAQueueIsWorkedOffWithinTheCAsLimitThroughKills(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = process.Wait() // says that it was killed
-		kills++
+		done := wantProgress(t, dir)
+		resumed = append(resumed, strconv.Itoa(done))
 		t.Logf("%v: killed after %d of %d certificates and %d orders", time.Since(began).Round(time.Second), certificates(t, dir), names, ca.Orders())
 	}
+	kills := len(resumed)
 	process := startChild(t, s, c)
 	waitFor(t, 15*time.Minute, "certificates", func() bool { return certificates(t, dir) >= names })
 	if err := process.Process.Signal(syscall.SIGTERM); err != nil {
@@ -158,8 +163,12 @@ func TestAQueueIsWorkedOffWithinTheCAsLimitThroughKills(t *testing.T) {
 		t.Error(err)
 	}
 	stats := ca.Stats()
-	t.Logf("prefetch: %d names, %d kills, %d orders, most within %v: %d of %d, refused by the CA: %d, in %v",
-		names, kills, stats.Orders, window, stats.Most, orders, stats.Refused, time.Since(began).Round(time.Second))
+	for name, value := range map[string]any{
+		"names": names, "certificates": certificates(t, dir), "done": wantProgress(t, dir), "resumed": strings.Join(resumed, ","), "orders": stats.Orders,
+		"most": stats.Most, "limit": orders, "window": window, "refused": stats.Refused, "took": time.Since(began).Round(time.Second),
+	} {
+		t.Attr(name, fmt.Sprint(value))
+	}
 	if stats.Refused > 0 {
 		t.Errorf("%d orders were made beyond the limit", stats.Refused)
 	}
@@ -189,6 +198,27 @@ func startChild(t *testing.T, s sockets, c child) *exec.Cmd {
 		t.Fatal(err)
 	}
 	return command
+}
+
+// inFlight is how many certificates are obtained at once.
+const inFlight = 20
+
+// wantProgress returns how many names are said to be done, while nobody works on them. That lags behind what is stored by
+// those whose end nobody could note any more.
+func wantProgress(t *testing.T, dir string) int {
+	t.Helper()
+	db, err := observed.Open(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done, failed, err := db.Finished(t.Context(), 0)
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if there := certificates(t, dir); done > there || done < there-inFlight || failed > 0 {
+		t.Errorf("%d are said to be done and %d to have failed, and there are %d", done, failed, there)
+	}
+	return done
 }
 
 // certificates counts those that are stored.

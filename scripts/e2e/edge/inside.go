@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"os/exec"
 	"runtime"
@@ -24,7 +25,8 @@ const (
 	plainAddress  = "127.0.0.1:80"
 	secureAddress = "127.0.0.1:443"
 	loadHost      = "shop.test"
-	warmUp        = time.Second // of the load, before it counts
+	strangers     = "198.18.0.0/15" // the attackers' addresses, for benchmarks by RFC 2544: this machine's own are bound by no limit for each client
+	warmUp        = time.Second     // of the load, before it counts
 )
 
 // measured is all that was measured in one box.
@@ -70,6 +72,7 @@ func runInside(ctx context.Context, args []string, stdout, stderr io.Writer) err
 	flags.BoolVar(&in.short, "short", false, "smaller numbers")
 	only := flags.String("only", "", "parts, separated by commas")
 	flags.StringVar(&in.others, "others", "", "the folder with scanners")
+	within := flags.Duration("within", time.Hour, "what is not measured by then is left out")
 	err := parse(flags, args, stderr)
 	if err == nil {
 		in.only, err = choose(*only)
@@ -83,6 +86,8 @@ func runInside(ctx context.Context, args []string, stdout, stderr io.Writer) err
 	if in.short {
 		in.sizes = short()
 	}
+	ctx, cancel := context.WithTimeout(ctx, *within)
+	defer cancel()
 	var m measured
 	err = in.measure(ctx, &m)
 	return errors.Join(err, json.NewEncoder(stdout).Encode(m))
@@ -237,6 +242,7 @@ func (in *inside) attack(ctx context.Context, t trial, names []string) (result a
 	arguments := []string{
 		"attack", "-name", t.Attack, "-connections", strconv.Itoa(t.Connections), "-per-second", strconv.Itoa(t.PerSecond),
 		"-total", strconv.Itoa(t.Total), "-for", t.Lasts.String(), "-bound", t.Bound.String(), "-root", in.root,
+		"-enough", strconv.Itoa(t.enough()), "-wait", cutWait.String(),
 	}
 	for _, name := range names {
 		arguments = append(arguments, "-ask-for", name)
@@ -289,7 +295,7 @@ func (in *inside) settle(ctx context.Context) error {
 
 // runAttack attacks, and prints the result as JSON.
 func runAttack(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	o := attack.Options{Plain: plainAddress, Secure: secureAddress, Host: loadHost}
+	o := attack.Options{Plain: plainAddress, Secure: secureAddress, Host: loadHost, From: netip.MustParsePrefix(strangers).Addr()}
 	flags := flag.NewFlagSet("edge attack", flag.ContinueOnError)
 	name := flags.String("name", "", "of the attack")
 	root := flags.String("root", issuerFile, "PEM file of the server's root")
@@ -297,7 +303,9 @@ func runAttack(ctx context.Context, args []string, stdout, stderr io.Writer) err
 	flags.IntVar(&o.Connections, "connections", 1, "at once")
 	flags.IntVar(&o.PerSecond, "per-second", 1, "new connections, or frames")
 	flags.IntVar(&o.Total, "total", 0, "handshakes or requests; 0 for as long as it lasts")
-	flags.DurationVar(&o.Bound, "bound", 0, "a connection that lives longer was not cut")
+	flags.DurationVar(&o.Bound, "bound", 0, "a connection that lives longer was cut late")
+	flags.IntVar(&o.Enough, "enough", 0, "a connection of a flood that has sent so much is to be cut")
+	flags.DurationVar(&o.Wait, "wait", cutWait, "for connections that are to be cut, at the end")
 	flags.Func("ask-for", "a name that some handshakes ask for; may be given again", func(name string) error {
 		o.Names = append(o.Names, name)
 		return nil

@@ -195,11 +195,12 @@ func testsslFindings(text []byte) (low int, list []finding, err error) {
 
 // conformance is what h2spec said.
 type conformance struct {
-	Cases  int              `json:"cases"`
-	Failed []conformanceRow `json:"failed"`
+	Cases   int              `json:"cases"`
+	Failed  []conformanceRow `json:"failed"`
+	Skipped []conformanceRow `json:"skipped"`
 }
 
-// conformanceRow is a case that failed.
+// conformanceRow is a case that failed, or that could not be tried.
 type conformanceRow struct {
 	Section string `json:"section"`
 	Case    string `json:"case"`
@@ -238,10 +239,11 @@ type junit struct {
 		Package string `xml:"package,attr"`
 		Name    string `xml:"name,attr"`
 		Cases   []struct {
-			Package string `xml:"package,attr"`
-			Name    string `xml:"classname,attr"`
-			Failure string `xml:"failure"`
-			Error   string `xml:"error"`
+			Package string    `xml:"package,attr"`
+			Name    string    `xml:"classname,attr"`
+			Failure string    `xml:"failure"`
+			Error   string    `xml:"error"`
+			Skipped *struct{} `xml:"skipped"`
 		} `xml:"testcase"`
 	} `xml:"testsuite"`
 }
@@ -255,6 +257,9 @@ func readConformance(text []byte) (*conformance, error) {
 	for _, suite := range report.Suites {
 		for _, each := range suite.Cases {
 			c.Cases++
+			if each.Skipped != nil {
+				c.Skipped = append(c.Skipped, conformanceRow{each.Package, each.Name, "it was skipped"})
+			}
 			if says := strings.Join(strings.Fields(each.Failure+each.Error), " "); says != "" {
 				c.Failed = append(c.Failed, conformanceRow{each.Package, each.Name, says})
 			}

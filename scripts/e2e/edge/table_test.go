@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +17,7 @@ func flawless() measured {
 	one := func(name string) attacked {
 		return attacked{
 			trial: trial{Attack: name, Bound: 5 * time.Second}, Calm: calm, During: calm,
-			Result: attack.Result{Opened: 10, Cut: 10, Sent: 10, Answers: map[string]int{"431": 10}, Lasted: time.Second},
+			Result: attack.Result{Opened: 10, Cut: 10, Most: 10, Sent: 10, Answers: map[string]int{"431": 10}, Lasted: time.Second},
 			Memory: memory{Most: 100e6}, Moved: map[string]float64{`refused_total{reason="slow"}`: 10}, Idle: idle{Of: 2, Calm: 1.5, During: 1},
 		}
 	}
@@ -33,15 +34,16 @@ func flawless() measured {
 
 func TestATableOfAFlawlessMeasurementMissesNoBar(t *testing.T) {
 	var text strings.Builder
-	if missed, _ := printTable(&text, false, flawless()); missed != 0 {
-		t.Errorf("%d are missed:\n%s", missed, text.String())
+	if table := printTable(&text, false, flawless()); table.missed != 0 {
+		t.Errorf("%d are missed:\n%s", table.missed, text.String())
 	}
 }
 
 func TestEveryBarCanBeMissed(t *testing.T) {
 	for want, spoil := range map[string]func(*measured){
 		"orders for names that no rule knows":                    func(m *measured) { m.Orders.Strangers["stranger.test"] = 1 },
-		"orders for a name of the rules, while their validation": func(m *measured) { m.Orders.Known[0].Orders["up-1.known.test"] = 2 },
+		"orders for a name of the rules, while their validation": func(m *measured) { m.Orders.Known[0].Orders["up-1.known.test"] = 3 },
+		"connections that were never cut":                        func(m *measured) { m.Attacks[1].Result.Spared = 1 },
 		"connections that lived for more than 5s":                func(m *measured) { m.Attacks[1].Result.Outlived = 1 },
 		"heads that are too large and were served":               func(m *measured) { m.Attacks[1].Result.Answers["200"] = 1 },
 		"counted":                                func(m *measured) { m.Attacks[0].Moved = nil },
@@ -57,13 +59,43 @@ func TestEveryBarCanBeMissed(t *testing.T) {
 		m := flawless()
 		spoil(&m)
 		var text strings.Builder
-		missed, _ := printTable(&text, true, m)
+		table := printTable(&text, true, m)
+		missed, known := table.missed, table.known
+		if isTime := strings.HasPrefix(want, "p99") || strings.Contains(want, "lived for"); known != 0 != isTime {
+			t.Errorf("%s: %d are times, or known", want, known)
+		}
 		found := false
 		for line := range strings.Lines(text.String()) {
 			found = found || strings.HasPrefix(line, "| "+want) && strings.HasSuffix(line, "| missed |\n")
 		}
 		if missed != 1 || !found {
 			t.Errorf("%s: %d are missed:\n%s", want, missed, text.String())
+		}
+	}
+}
+
+func TestABarMissedByAsMuchAsIsKnownIsToldApart(t *testing.T) {
+	m := flawless()
+	m.Orders.Known[0].Orders["up-1.known.test"] = 2
+	var text strings.Builder
+	if table := printTable(&text, true, m); table.missed != 1 || table.known != 1 || !strings.Contains(text.String(), "; known |") {
+		t.Errorf("%d are missed, %d known:\n%s", table.missed, table.known, text.String())
+	}
+}
+
+func TestASummaryHasALineForEachAttackAndTellsWhatIsMissed(t *testing.T) {
+	m := flawless()
+	m.Attacks[1].Memory.Most, m.Attacks[1].Result.Opened, m.Orders.Strangers["stranger.test"] = 601e6, 12345, 1
+	var text strings.Builder
+	printTable(io.Discard, false, m).summary(&text)
+	for _, want := range []string{
+		"| `head-bombs`, 10 at once | 0 of 12,345 | 0 | 601 MB | `slow` | 10.0; calm 10.0 | missed: resident memory of the worker, at most |\n",
+		"| orders for names that no rule knows | 1 | 0 | missed |\n",
+		"| exposure that systemd-analyze security sees | 1.3 | 1.5 | held |\n",
+		"| failed requests of others during all attacks | 0 of 200 | 0 | held |\n",
+	} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("it lacks %s:\n%s", want, text.String())
 		}
 	}
 }
@@ -77,6 +109,14 @@ func TestATableSaysWhetherTheMachineWasBusy(t *testing.T) {
 		if strings.Contains(text.String(), "times say nothing") != busy {
 			t.Errorf("%.1f idle:\n%s", idle, text.String())
 		}
+	}
+}
+
+func TestAMachineThatIsBusyIsToBlameForTheFailuresOfOthers(t *testing.T) {
+	m := flawless()
+	m.Attacks[0].Idle.Calm, m.Attacks[0].During.All.Failures = 0.5, 1
+	if table := printTable(io.Discard, true, m); table.missed != 1 || table.known != 1 {
+		t.Errorf("%d are missed, %d known", table.missed, table.known)
 	}
 }
 

@@ -25,8 +25,11 @@ type Options struct {
 	Connections int           // at once
 	PerSecond   int           // new connections, or frames where the attack is made of frames
 	Total       int           // handshakes or requests, where the attack is made of them; 0 goes on until its context ends
-	Bound       time.Duration // a connection that lives longer was not cut
+	Bound       time.Duration // a connection that lives longer was cut late
+	Enough      int           // a connection of a flood that has sent so much is to be cut
+	Wait        time.Duration // at the end, for connections that are to be cut; however slow the machine is
 	Names       []string      // some handshakes ask for these
+	From        netip.Addr    // the attackers' addresses are this one's /15; this machine must take them for its own
 }
 
 // Attack is one way to do harm.
@@ -88,19 +91,18 @@ type attacker struct {
 
 const patience = 10 * time.Second
 
-// oneAddress is where half of all connections come from. The others come from an address each.
-const oneAddress = "127.9.9.9"
-
-func address() net.IP {
+// address is where a connection comes from: half of all from one address, and the others from an address each.
+func (a *attacker) address() net.IP {
+	ip := a.From.As4()
 	if rand.IntN(2) == 0 {
-		return net.ParseIP(oneAddress)
+		return net.IPv4(ip[0], ip[1], 9, 9)
 	}
-	return net.IPv4(127, byte(16+rand.IntN(200)), byte(rand.IntN(256)), byte(1+rand.IntN(254)))
+	return net.IPv4(ip[0], ip[1]+byte(rand.IntN(2)), byte(10+rand.IntN(240)), byte(1+rand.IntN(254)))
 }
 
 // dial connects. The tally knows the connection until its live ends.
 func (a *attacker) dial(ctx context.Context, to string) (*victim, error) {
-	dialer := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: address()}, KeepAlive: -1}
+	dialer := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: a.address()}, KeepAlive: -1}
 	conn, err := dialer.DialContext(ctx, "tcp", to)
 	if err != nil {
 		if ctx.Err() == nil {
@@ -121,7 +123,7 @@ func (a *attacker) dialTLS(ctx context.Context, protocol string) (*victim, error
 	secure := tls.Client(v.Conn, &tls.Config{ServerName: a.Host, RootCAs: a.Roots, ClientSessionCache: a.sessions, NextProtos: []string{protocol}})
 	_ = secure.SetDeadline(time.Now().Add(patience))
 	if err := secure.HandshakeContext(ctx); err != nil {
-		v.over(ctx, err)
+		v.over(err)
 		return nil, err
 	}
 	_ = secure.SetDeadline(time.Time{})
@@ -136,12 +138,28 @@ type victim struct {
 }
 
 // over ends the connection; err says who did.
-func (v *victim) over(ctx context.Context, err error) {
+func (v *victim) over(err error) {
 	_ = v.Close()
-	var timeout net.Error
-	if ctx.Err() != nil || errors.As(err, &timeout) && timeout.Timeout() {
+	if isTimeout(err) || errors.Is(err, context.Canceled) {
 		v.life.left()
 		return
 	}
 	v.life.cut()
+}
+
+// isTimeout: something has not come in time; also a context's deadline.
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// finish ends a connection that the server is to end: if it has not by now, it is waited for. hear reads until err.
+func (a *attacker) finish(v *victim, err error, hear func() error) {
+	if isTimeout(err) {
+		_ = v.SetReadDeadline(time.Now().Add(a.Wait))
+		if err = hear(); isTimeout(err) {
+			a.tally.spared()
+		}
+	}
+	v.over(err)
 }

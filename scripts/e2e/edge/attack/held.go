@@ -3,13 +3,15 @@ package attack
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/net/http2"
 )
 
 // held is a connection that is kept busy with next to nothing.
@@ -53,28 +55,26 @@ func (a *attacker) live(ctx context.Context, kind held) {
 	if err != nil {
 		return
 	}
-	stop := context.AfterFunc(ctx, func() { _ = v.Close() })
-	defer stop()
+	ears := &ears{v: v, tally: a.tally, framed: kind.protocol == "h2"}
 	_ = v.SetWriteDeadline(time.Now().Add(patience))
 	if err = kind.begin(a, v); err == nil {
-		err = a.drip(ctx, v, kind)
+		err = a.drip(ctx, ears, kind)
 	}
-	v.over(ctx, err)
+	a.finish(v, err, ears.hear)
 }
 
 // drip sends now and then, and reads meanwhile, until the server ends it or ctx does.
-func (a *attacker) drip(ctx context.Context, v *victim, kind held) error {
-	answer := make([]byte, 512)
+func (a *attacker) drip(ctx context.Context, e *ears, kind held) error {
 	for n := 0; ctx.Err() == nil; n++ {
-		err := v.read(a.tally, answer, kind)
-		if err != nil {
+		_ = e.v.SetReadDeadline(time.Now().Add(kind.every))
+		if err := e.hear(); !isTimeout(err) {
 			return err
 		}
 		if kind.step == nil {
 			continue
 		}
-		_ = v.SetWriteDeadline(time.Now().Add(patience))
-		if err := kind.step(v, n); err != nil {
+		_ = e.v.SetWriteDeadline(time.Now().Add(patience))
+		if err := kind.step(e.v, n); err != nil {
 			return err
 		}
 		a.tally.sent(1)
@@ -82,22 +82,53 @@ func (a *attacker) drip(ctx context.Context, v *victim, kind held) error {
 	return ctx.Err()
 }
 
-// read reads for as long as the attacker rests.
-func (v *victim) read(t *tally, buffer []byte, kind held) error {
-	_ = v.SetReadDeadline(time.Now().Add(kind.every))
+// ears hear what the server says on a held connection.
+type ears struct {
+	v      *victim
+	tally  *tally
+	framed bool // in frames of HTTP/2
+	heard  []byte
+}
+
+// errRequestOver says that the server has ended the request. A connection of HTTP/2 outlives it, without harm.
+var errRequestOver = errors.New("the server has ended the request")
+
+// hear reads until the server, or the deadline, ends it.
+func (e *ears) hear() error {
+	buffer := make([]byte, 512)
 	for {
-		n, err := v.Read(buffer)
-		if n > 0 && kind.protocol != "h2" {
-			t.answer(status(buffer[:n]))
-		}
-		var timeout net.Error
-		if errors.As(err, &timeout) && timeout.Timeout() {
-			return nil
+		n, err := e.v.Read(buffer)
+		switch {
+		case n > 0 && !e.framed:
+			e.tally.answer(status(buffer[:n]))
+		case e.over(buffer[:n]):
+			e.tally.answer("end of stream")
+			return errRequestOver
 		}
 		if err != nil {
 			return err
 		}
 	}
+}
+
+const frameHead = 9
+
+// over takes in bytes of frames, and reports whether one of them ends stream 1.
+func (e *ears) over(b []byte) bool {
+	e.heard = append(e.heard, b...)
+	for len(e.heard) >= frameHead {
+		length := frameHead + int(binary.BigEndian.Uint32(e.heard)>>8)
+		kind, flags, stream := http2.FrameType(e.heard[3]), http2.Flags(e.heard[4]), binary.BigEndian.Uint32(e.heard[5:])
+		isEnd := kind == http2.FrameRSTStream || kind <= http2.FrameHeaders && flags.Has(http2.FlagDataEndStream)
+		if stream == 1 && isEnd {
+			return true
+		}
+		if len(e.heard) < length {
+			return false
+		}
+		e.heard = e.heard[length:]
+	}
+	return false
 }
 
 // status is the code of an answer's first line.
@@ -203,7 +234,7 @@ func (a *attacker) bomb(ctx context.Context, protocol, head string) string {
 	_, wrong := io.WriteString(v, head) // the server may end it meanwhile, and have said why
 	var answer bytes.Buffer
 	_, err = io.CopyN(&answer, v, 16)
-	v.over(ctx, errors.Join(err, wrong))
+	v.over(errors.Join(err, wrong))
 	switch {
 	case answer.Len() > 0:
 		return status(append(answer.Bytes(), ' '))

@@ -111,7 +111,7 @@ func (a *attacker) shake(ctx context.Context, hello []byte) {
 		_, err = io.ReadFull(v, answer)
 	}
 	a.tally.answer(firstWord(answer, err))
-	v.over(ctx, err)
+	v.over(err)
 }
 
 const (

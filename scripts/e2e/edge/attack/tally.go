@@ -14,6 +14,7 @@ type Result struct {
 	Refused  int            `json:"refused"`  // connections that could not be made
 	Cut      int            `json:"cut"`      // ended by the server
 	Outlived int            `json:"outlived"` // lived longer than the bound, whoever ended them
+	Spared   int            `json:"spared"`   // the server was to end them, and has not
 	Half     time.Duration  `json:"half"`     // half of those that the server ended had lived no longer
 	Longest  time.Duration  `json:"longest"`  // life of one that the server ended
 	Most     int            `json:"most"`     // open at once
@@ -76,6 +77,12 @@ func (l *life) end(cut bool) {
 			t.lives = append(t.lives, age)
 		}
 	})
+}
+
+func (t *tally) spared() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.result.Spared++
 }
 
 func (t *tally) refused() {
