@@ -18,7 +18,7 @@ type table struct {
 	section string // attack that rows are printed for; empty for the others
 	rows    []row
 	missed  int // bars
-	known   int // those of them that are times, or missed by no more than is known
+	times   int // those of them that are times
 }
 
 // printTable prints the figures, and judges them.
@@ -66,16 +66,7 @@ func verdictOf(held bool) string {
 // timeLine prints a row whose bar is a time: on a machine that is shared, it may be missed for no fault of the subject's.
 func (t *table) timeLine(what, measured, bar string, held bool) {
 	if !held {
-		t.known++
-	}
-	t.line(what, measured, bar, held)
-}
-
-// knownLine prints a row whose bar is missed by what docs/edge.md tells: as far as that goes, it is no error.
-func (t *table) knownLine(what, measured, bar string, held, asKnown bool) {
-	if !held && asKnown {
-		t.known++
-		measured += "; known"
+		t.times++
 	}
 	t.line(what, measured, bar, held)
 }
@@ -220,17 +211,9 @@ func (t *table) orders() {
 		for _, n := range known.Orders {
 			worst = max(worst, n)
 		}
-		t.knownLine("orders for a name of the rules, "+says, fmt.Sprintf("%d at most, the back-off had room for %d; %d for %d names", worst, known.Steps, total(known.Orders), known.Names),
-			"1 for each step of the back-off", worst <= known.Steps, worst <= ordersKnown(known.Mode)*known.Steps)
+		t.line("orders for a name of the rules, "+says, fmt.Sprintf("%d at most, the back-off had room for %d; %d for %d names", worst, known.Steps, total(known.Orders), known.Names),
+			"1 for each step of the back-off", worst <= known.Steps)
 	}
-}
-
-// ordersKnown is how many orders a step of the back-off makes at most: a validation that fails is tried in another way.
-func ordersKnown(mode string) int {
-	if mode == caUp {
-		return 2
-	}
-	return 1
 }
 
 func total(counts map[string]int) (sum int) {
