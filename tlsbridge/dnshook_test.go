@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -91,30 +90,25 @@ func TestAHookIsEndedWithItsChildrenWhenNobodyWaitsForItAnyMore(t *testing.T) {
 }
 
 // awaitNumber waits for a file with a number.
-func awaitNumber(t *testing.T, file string) int {
+func awaitNumber(t *testing.T, file string) (n int) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		if text, err := os.ReadFile(file); err == nil {
-			n, err := strconv.Atoi(strings.TrimSpace(string(text)))
-			must(t, err)
-			return n
+	await(t, func() bool {
+		text, err := os.ReadFile(file)
+		if err == nil {
+			n, err = strconv.Atoi(strings.TrimSpace(string(text))) // it may be there before its text is
 		}
-	}
-	t.Fatalf("there is no %s", file)
-	return 0
+		return err == nil
+	})
+	return n
 }
 
 // awaitEnd fails if a process goes on. Somebody else reaps it, so it may stay for a moment as a zombie.
 func awaitEnd(t *testing.T, pid int) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	await(t, func() bool {
 		stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-		if err != nil || strings.Contains(string(stat), ") Z ") {
-			return
-		}
-	}
-	_ = syscall.Kill(pid, syscall.SIGKILL)
-	t.Errorf("process %d goes on", pid)
+		return err != nil || strings.Contains(string(stat), ") Z ")
+	})
 }
 
 func TestAHookThatIsAskedForNoMoreIsEnded(t *testing.T) {

@@ -63,7 +63,7 @@ func orderOf(t *testing.T, arrivals string) string {
 
 func await(t *testing.T, holds func() bool) {
 	t.Helper()
-	deadline, ticker := time.After(20*time.Second), time.NewTicker(time.Millisecond)
+	deadline, ticker := time.After(time.Minute), time.NewTicker(time.Millisecond)
 	defer ticker.Stop()
 	for !holds() {
 		select {
