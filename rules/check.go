@@ -2,6 +2,7 @@ package rules
 
 import (
 	"errors"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -50,7 +51,7 @@ func (c *Check) validate() error {
 	if c.Path == "" {
 		return nil
 	}
-	if c.Path[0] != '/' || len(c.Path) > 1000 || !isVisible(c.Path) || strings.Contains(c.Path, "#") {
+	if _, err := url.ParseRequestURI(c.Path); err != nil || c.Path[0] != '/' || len(c.Path) > 1000 || !isVisible(c.Path) || strings.Contains(c.Path, "#") {
 		return errors.New("check_path must begin with / and hold no space")
 	}
 	if c.Host != "" && (len(c.Host) > 259 || !isVisible(c.Host) || strings.ContainsAny(c.Host, "/?#@")) {

@@ -29,7 +29,7 @@ func TestAChecksColumnsMustMakeSense(t *testing.T) {
 		t.Errorf("without a path: %v", err)
 	}
 	for name, spoil := range map[string]func(*Check){
-		"path": func(c *Check) { c.Path = "up" }, "path with a space": func(c *Check) { c.Path = "/a b" }, "host": func(c *Check) { c.Host = "http://a" },
+		"path": func(c *Check) { c.Path = "up" }, "path with a bad escape": func(c *Check) { c.Path = "/%zz" }, "path with a space": func(c *Check) { c.Path = "/a b" }, "host": func(c *Check) { c.Host = "http://a" },
 		"interval": func(c *Check) { c.Interval = 0.1 }, "timeout": func(c *Check) { c.Timeout = 301 }, "rise": func(c *Check) { c.Rise = 0 }, "fall": func(c *Check) { c.Fall = 101 },
 		"status": func(c *Check) { c.Status = "2xx" }, "range": func(c *Check) { c.Status = "300-200" }, "no status": func(c *Check) { c.Status = "" },
 	} {

@@ -141,3 +141,11 @@ func TestAnUpstreamKeepsItsPointerAsLongAsItStays(t *testing.T) {
 		t.Errorf("same %v, changed %v", a == b, b != c)
 	}
 }
+
+func TestAnUpstreamWhoseCheckMakesNoSenseIsServedUnchecked(t *testing.T) {
+	bad := Upstream{Name: "v1", Check: Check{Path: "/up", Interval: 10, Timeout: 5, Status: "200-", Rise: 1, Fall: 1}}
+	view, problems := Compile(Rows{Upstreams: []Upstream{bad}}, nil, time.Now())
+	if u, ok := view.Upstream("v1"); !ok || u.Check != (Check{}) || len(problems) != 1 {
+		t.Errorf("%+v, %v, %+v", u, ok, problems)
+	}
+}

@@ -195,10 +195,12 @@ func (c *compiler) setUpstreams(rows []Upstream) {
 		before, known := c.previous.Upstream(row.Name)
 		if err := row.Validate(); err != nil {
 			c.report("upstreams", row.Name, "", err.Error(), known)
-			if !known {
+			if row.Check = (Check{}); !known && row.Validate() != nil {
 				continue
 			}
-			row = *before
+			if known {
+				row = *before
+			} // else it is served unchecked: a typo in a check must not take a whole upstream away
 		}
 		row.Targets = targets
 		if row.ProxyProtocol == "" {

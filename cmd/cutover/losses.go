@@ -28,7 +28,7 @@ func lost(ctx context.Context, client *admin.Client, schema int) ([]string, erro
 	if err != nil {
 		return nil, err
 	}
-	return losses(guards.Guards, hosts.Hosts, upstreams.Upstreams), nil
+	return losses(schema, guards.Guards, hosts.Hosts, upstreams.Upstreams), nil
 }
 
 // unknownLoss is what is said where no daemon answers, or one that knows no guards itself, of which nothing can be lost.
@@ -39,16 +39,32 @@ func unknownLoss(ctx context.Context, client *admin.Client, cause error) ([]stri
 	return []string{"whether there are guards cannot be told, since no daemon answers"}, nil
 }
 
-// losses says what schema 1 makes of rows of schema 2.
-func losses(guards []rules.GuardRow, hosts []rules.Host, upstreams []rules.Upstream) (list []string) {
-	counts := []struct {
-		n    int
-		what string
-	}{
-		{numberOf(guards, func(g rules.GuardRow) bool { return g.Enabled }), "guard: everybody gets in"},
-		{numberOf(hosts, func(h rules.Host) bool { return h.TLS == rules.TLSPassthrough }), "host with tls passthrough: TLS ends here"},
-		{numberOf(hosts, func(h rules.Host) bool { return h.Certificate != rules.CertificateAuto }), "host with a certificate other than auto: as auto"},
-		{numberOf(upstreams, func(u rules.Upstream) bool { return u.ProxyProtocol != rules.ProxyProtocolOff }), "upstream with proxy_protocol: nothing is said first"},
+// loss is what becomes of so many rows.
+type loss struct {
+	n    int
+	what string
+}
+
+// losses says what a release with an older schema makes of rows of this one.
+func losses(schema int, guards []rules.GuardRow, hosts []rules.Host, upstreams []rules.Upstream) (list []string) {
+	var counts []loss
+	if schema < 2 {
+		counts = append(counts,
+			loss{numberOf(guards, func(g rules.GuardRow) bool { return g.Enabled }), "guard: everybody gets in"},
+			loss{numberOf(hosts, func(h rules.Host) bool { return h.TLS == rules.TLSPassthrough }), "host with tls passthrough: TLS ends here"},
+			loss{numberOf(hosts, func(h rules.Host) bool { return h.Certificate != rules.CertificateAuto }), "host with a certificate other than auto: as auto"},
+			loss{numberOf(upstreams, func(u rules.Upstream) bool { return u.ProxyProtocol != rules.ProxyProtocolOff }), "upstream with proxy_protocol: nothing is said first"},
+		)
+	}
+	if schema < 3 {
+		newer := 0
+		for _, u := range upstreams {
+			newer += numberOf(u.Targets, isOfSchema3)
+		}
+		counts = append(counts,
+			loss{newer, "target on a socket, or with h2c: it gets no requests"},
+			loss{numberOf(upstreams, func(u rules.Upstream) bool { return u.Check.Path != "" }), "upstream with check_path: nobody checks"},
+		)
 	}
 	for _, c := range counts {
 		if c.n > 0 {
@@ -56,6 +72,11 @@ func losses(guards []rules.GuardRow, hosts []rules.Host, upstreams []rules.Upstr
 		}
 	}
 	return list
+}
+
+func isOfSchema3(t rules.Target) bool {
+	address, err := rules.ParseAddress(t.URL)
+	return err == nil && (address.Network == "unix" || address.Protocol == rules.ProtocolH2C)
 }
 
 func numberOf[T any](list []T, is func(T) bool) (n int) {

@@ -8,7 +8,7 @@ import (
 )
 
 func TestWhatAnOlderReleaseDoesNotKnowIsCounted(t *testing.T) {
-	got := losses(
+	got := losses(1,
 		[]rules.GuardRow{{Enabled: true}, {Enabled: true}, {}},
 		[]rules.Host{{TLS: rules.TLSPassthrough, Certificate: rules.CertificateAuto}, {TLS: rules.TLSTerminate, Certificate: rules.CertificateOff}},
 		[]rules.Upstream{{ProxyProtocol: rules.ProxyProtocolOff}},
@@ -17,7 +17,19 @@ func TestWhatAnOlderReleaseDoesNotKnowIsCounted(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("%q", got)
 	}
-	if got := losses(nil, []rules.Host{{Certificate: rules.CertificateAuto}}, nil); len(got) != 0 {
+	if got := losses(1, nil, []rules.Host{{Certificate: rules.CertificateAuto}}, nil); len(got) != 0 {
 		t.Errorf("of nothing: %q", got)
+	}
+}
+
+func TestAReleaseThatKnowsGuardsDoesNotLoseThem(t *testing.T) {
+	guards := []rules.GuardRow{{Enabled: true}}
+	if got := losses(2, guards, []rules.Host{{TLS: rules.TLSPassthrough}}, nil); len(got) != 0 {
+		t.Errorf("%q", got)
+	}
+	upstreams := []rules.Upstream{{Targets: []rules.Target{{URL: "unix:/run/app.sock"}, {URL: "h2c://10.0.0.5:1"}, {URL: "http://10.0.0.5:1"}}, Check: rules.Check{Path: "/up"}}}
+	want := []string{"2 × target on a socket, or with h2c: it gets no requests", "1 × upstream with check_path: nobody checks"}
+	if got := losses(2, guards, nil, upstreams); !slices.Equal(got, want) {
+		t.Errorf("%q", got)
 	}
 }

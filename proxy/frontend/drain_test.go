@@ -187,7 +187,7 @@ func TestADrainWithNothingOpenReturnsAtOnce(t *testing.T) {
 
 func TestADrainWaitsForConnectionsThatAreOnTheirWay(t *testing.T) {
 	site := newSite(t)
-	server := site.serve(t, quick(newStages()))
+	server := site.serve(t, patient(newStages()))
 	c := dial(t, site.secure.Addr().String())
 	until(t, "the handshake is awaited", func() bool { return site.current.Load().arriving.Load() == 1 })
 	result := drainOf(t, server, time.Minute)

@@ -101,6 +101,9 @@ func New(o Options) *Server {
 	s.plain.server.Protocols.SetHTTP1(true)
 	s.http1.server.Protocols.SetHTTP1(true)
 	s.http2.server.Protocols.SetUnencryptedHTTP2(true) // TLS ends before it, so that GOAWAY can be put between frames
+	// Each stream has a timer so, which its end stops; without one, a deadline that is set as a stream ends would start one that
+	// nothing stops. No answer takes a century.
+	s.http2.server.WriteTimeout = 100 * 365 * 24 * time.Hour
 	s.http2.server.HTTP2 = &http.HTTP2Config{MaxConcurrentStreams: o.MaxStreams, CountError: s.countError}
 	return s
 }

@@ -77,3 +77,32 @@ func TestAnAnswerThatIsTakenLittleByLittleIsNotCutThoughItTakesLongerThanAStall(
 		t.Errorf("cut: %d resets, %v", f.resets.Load(), counted.all())
 	}
 }
+
+func TestARequestThatItsClientTookBackIsNotResetLongAfterwards(t *testing.T) {
+	s := newSite(t)
+	asked, took := make(chan struct{}), make(chan struct{})
+	const stall = 100 * time.Millisecond
+	s.serve(t, Options{Stall: stall, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/" {
+			close(asked)
+			<-r.Context().Done() // the stream is closed before the handler returns
+			close(took)
+		}
+	})})
+	f := s.rawHTTP2(t)
+	if err := f.ask(1, true); err != nil {
+		t.Fatal(err)
+	}
+	<-asked
+	if err := f.WriteRSTStream(1, http2.ErrCodeCancel); err != nil {
+		t.Fatal(err)
+	}
+	<-took
+	<-time.After(5 * stall) // by then it would have been
+	if err := f.WriteHeaders(http2.HeadersFrameParam{StreamID: 3, BlockFragment: head("/next"), EndStream: true, EndHeaders: true}); err != nil {
+		t.Fatal(err)
+	}
+	if status, resets := f.answer(t), f.resets.Load(); status != "200" || resets != 0 {
+		t.Errorf("the next answer is %s, after %d resets", status, resets)
+	}
+}

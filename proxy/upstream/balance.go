@@ -49,7 +49,7 @@ func draw(among []*target, total float64, now time.Time) *target {
 func isBetter(t, other *target, averageShare float64, now time.Time) bool {
 	cost := t.backlog(averageShare, now)
 	otherCost := other.backlog(averageShare, now)
-	if latency, otherLatency := t.state.latency.get(), other.state.latency.get(); latency > 0 && otherLatency > 0 {
+	if latency, otherLatency := t.state.latency.get(now), other.state.latency.get(now); latency > 0 && otherLatency > 0 {
 		cost, otherCost = cost*latency.Seconds(), otherCost*otherLatency.Seconds()
 	}
 	return cost < clearlyBetter*otherCost

@@ -97,19 +97,22 @@ func TestATargetThatAnswersAgainGetsItsShareLittleByLittle(t *testing.T) {
 func TestLatencyForgetsWithTimeAndIsNotRuledByLongPolls(t *testing.T) {
 	var l latency
 	now := time.Now()
-	if l.get() != 0 {
+	if l.get(now) != 0 {
 		t.Error("there is a latency before any answer")
 	}
 	l.add(time.Hour, now)
-	if got := l.get(); got != longestLatency {
+	if got := l.get(now); got != longestLatency {
 		t.Errorf("a long poll counts as %v", got)
 	}
 	l.add(0, now.Add(latencyMemory))
-	if got := l.get(); got < 360*time.Millisecond || got > 375*time.Millisecond { // 1/e of a second
+	if got := l.get(now); got < 360*time.Millisecond || got > 375*time.Millisecond { // 1/e of a second
 		t.Errorf("after a while it is %v", got)
 	}
 	l.add(0, now) // a clock that goes back
-	if got := l.get(); got < 360*time.Millisecond || got > 375*time.Millisecond {
+	if got := l.get(now); got < 360*time.Millisecond || got > 375*time.Millisecond {
 		t.Errorf("after an earlier time it is %v", got)
+	}
+	if got := l.get(now.Add(latencyMemory + forgotten + time.Second)); got != 0 {
+		t.Errorf("long after it is %v", got)
 	}
 }

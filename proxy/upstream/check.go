@@ -121,7 +121,7 @@ func (s *Set) keepChecking(ctx context.Context, t task) {
 
 var errCheckedBody = errors.New("the answer does not hold the text of check_body")
 
-// look asks a target, on a connection of its own where it can, and returns why the answer is no good one.
+// look asks a target, and returns why the answer is no good one.
 func (t *task) look(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, t.check.Within())
 	defer cancel()
@@ -129,7 +129,7 @@ func (t *task) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.Close = true
+	r.Close = t.target.connections.multiplexed == nil // else the connection would be given up that requests share
 	r.Host = t.host()
 	r.Header.Set("User-Agent", "cutover-check")
 	response, err := t.target.connections.send(r)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"cutover/rules"
 )
@@ -129,4 +130,41 @@ func TestATargetOutOfServiceIsNotChecked(t *testing.T) {
 	if p.checks.Load() > 0 {
 		t.Error("it is")
 	}
+}
+
+func TestACheckDoesNotGiveUpTheConnectionThatRequestsShare(t *testing.T) {
+	address, connections := speaker(t, "tcp")
+	u := upstreamOf("h2c://" + address)
+	u.Check = checkOf("/up")
+	s, _ := watched(t, u)
+	requests := s.For(u).targets[0].state
+	eventually(t, "checks", func() bool {
+		if _, err := do(t.Context(), t, s.For(u), http.MethodPost, "body"); err != nil {
+			t.Fatal(err)
+		}
+		return requests.health.isGood(5)
+	})
+	if n := connections.Load(); n > 1 {
+		t.Errorf("%d connections", n)
+	}
+}
+
+func TestATargetThatNeverWasWellIsLeftOutByItsFirstBadCheck(t *testing.T) {
+	var h health
+	check := checkOf("/up")
+	if began, _ := h.look(errBroken, &check, time.Now()); began == nil {
+		t.Error("it is not")
+	}
+	h = health{}
+	_, _ = h.look(nil, &check, time.Now())
+	if began, _ := h.look(errBroken, &check, time.Now()); began != nil {
+		t.Error("one that was well is")
+	}
+}
+
+// isGood reports whether so many checks in a row were.
+func (h *health) isGood(checks int) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.good >= checks
 }

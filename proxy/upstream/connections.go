@@ -3,11 +3,14 @@ package upstream
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/http"
+	"syscall"
 	"time"
 
 	"golang.org/x/net/http/httpguts"
+	"golang.org/x/sys/unix"
 
 	"cutover/rules"
 )
@@ -70,9 +73,24 @@ func (c *connections) newTransport(idleTimeout time.Duration) *http.Transport {
 	}
 }
 
+// vanished is how long a target's machine may leave what was sent unacknowledged: one that is gone without a word would else
+// get requests on its connections until the kernel gives up, which takes a quarter of an hour.
+const vanished = 20 * time.Second
+
 func (c *connections) dial(ctx context.Context) (net.Conn, error) {
 	dialer := &net.Dialer{Timeout: c.options.dialTimeout(), KeepAlive: 30 * time.Second}
+	if c.address.Network == "tcp" {
+		dialer.Control = giveUpOnTheVanished
+	}
 	return dialer.DialContext(ctx, c.address.Network, c.address.Dial)
+}
+
+func giveUpOnTheVanished(_, _ string, raw syscall.RawConn) error {
+	var err error
+	wrong := raw.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(vanished/time.Millisecond))
+	})
+	return errors.Join(wrong, err)
 }
 
 // send sends a request whose URL has no scheme and host yet. Its Host says whose it is.
@@ -92,12 +110,17 @@ func (c *connections) send(r *http.Request) (*http.Response, error) {
 // transportFor keeps to HTTP/1.1 for what wants to leave HTTP: WebSocket over HTTP/2 (RFC 8441) is not in net/http.
 func (c *connections) transportFor(r *http.Request) *http.Transport {
 	switch {
-	case c.multiplexed != nil && !httpguts.HeaderValuesContainsToken(r.Header["Connection"], "Upgrade"):
+	case c.multiplexed != nil && !isUpgrade(r):
 		return c.multiplexed
 	case isRepeatable(r):
 		return c.repeatable
 	}
 	return c.unrepeatable
+}
+
+// isUpgrade reports whether a request wants to leave HTTP.
+func isUpgrade(r *http.Request) bool {
+	return httpguts.HeaderValuesContainsToken(r.Header["Connection"], "Upgrade")
 }
 
 // isRepeatable reports whether net/http may send a request again that a dying connection has swallowed.

@@ -27,6 +27,7 @@ type health struct {
 	mu        sync.Mutex // for changes of failing, and for what follows
 	pauses    int        // in a row
 	good, bad int        // checks in a row
+	wasGood   bool       // one was, ever
 }
 
 // fault says since when a target fails, and why.
@@ -65,12 +66,12 @@ func (h *health) look(err error, check *rules.Check, now time.Time) (began, ende
 	if err != nil {
 		h.good = 0
 		h.bad++
-		if failing == nil && h.bad >= check.Fall {
+		if failing == nil && (h.bad >= check.Fall || !h.wasGood) { // one that never was well is not given the benefit of the doubt
 			began = h.begin(&fault{since: now, why: err.Error()})
 		}
 		return began, nil
 	}
-	h.bad = 0
+	h.bad, h.wasGood = 0, true
 	h.good++
 	if failing != nil && h.good >= check.Rise {
 		ended = h.end(now)

@@ -183,6 +183,38 @@ func TestAProbeEndsWithItsTarget(t *testing.T) {
 	})
 }
 
+func TestATargetThatWasRemovedIsForgottenThoughNobodyAsksForItsUpstream(t *testing.T) {
+	s, current := watched(t, upstreamOf("http://127.0.0.1:1"))
+	gone := current.Load()
+	s.fails("v1", s.For(gone).targets[0], s.For(gone).targets[0].state.health.failed(errTooLong, time.Now()))
+	current.Store(upstreamOf("http://127.0.0.1:2"))
+	eventually(t, "it to be forgotten", func() bool {
+		status := s.Status()[0].Targets
+		return len(status) == 1 && status[0].FailingSince.IsZero()
+	})
+}
+
+func TestNoVisitorMakesATargetFailByAskingForAnotherProtocol(t *testing.T) {
+	bad, good := newScript(t), newScript(t)
+	bad.always.Store(true)
+	good.always.Store(true)
+	p := newSet(t, Options{}).For(upstreamOf(bad.URL, good.URL))
+	for range 5 * failuresInARow {
+		r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+		r.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"x"}}
+		if response, err := p.RoundTrip(r); err == nil {
+			_ = response.Body.Close()
+			t.Error("a target answers that should not")
+		}
+	}
+	if p.targets[0].fails() || p.targets[1].fails() {
+		t.Error("a target fails")
+	}
+	if sent := bad.requests.Load() + good.requests.Load(); sent != 5*failuresInARow {
+		t.Errorf("%d requests came", sent)
+	}
+}
+
 func TestARequestThatMayBeRepeatedIsSentToAnotherTargetIfTheFirstBreaksOff(t *testing.T) {
 	bad, good := newScript(t), newScript(t)
 	bad.always.Store(true)

@@ -35,10 +35,13 @@ func (l *latency) add(took time.Duration, now time.Time) {
 	l.last.CompareAndSwap(before, &measured{time.Duration(average * float64(time.Second)), now})
 }
 
-// get returns the average; 0 means that nothing was measured yet.
-func (l *latency) get() time.Duration {
+// forgotten is when an average says nothing any more: a target that is not chosen for it must not stay so for ever.
+const forgotten = 3 * latencyMemory
+
+// get returns the average; 0 means that nothing was measured of late.
+func (l *latency) get(now time.Time) time.Duration {
 	last := l.last.Load()
-	if last == nil {
+	if last == nil || now.Sub(last.at) > forgotten {
 		return 0
 	}
 	return max(last.average, 1)

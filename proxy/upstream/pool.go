@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -82,7 +83,7 @@ func (p *Pool) RoundTrip(r *http.Request) (*http.Response, error) {
 // mayRepeat reports whether a request that a target may have got can be sent to another. Too late an answer is none: who
 // waited for so long need not wait as long again.
 func (p *Pool) mayRepeat(r *http.Request, err error, attempts int) bool {
-	return isRepeatable(r) && Cause(err) == "broken" && attempts < len(p.targets) && p.repeats.spend()
+	return isRepeatable(r) && !isUpgrade(r) && Cause(err) == "broken" && attempts < len(p.targets) && p.repeats.spend()
 }
 
 // attempt sends a request to one target; its fate says something only if there is an error.
@@ -93,7 +94,11 @@ func (p *Pool) attempt(t *target, r *http.Request) (*http.Response, fate, error)
 	hasBody := r.Body != nil && r.Body != http.NoBody
 	if hasBody {
 		// The transport closes a body even when it cannot connect; it must stay for the next target.
-		out.Body = heldBody{r.Body}
+		held := &heldBody{ReadCloser: r.Body}
+		out.Body = held
+		if t.connections.multiplexed != nil {
+			out.GetBody = held.again // a connection that others share may be given up at the moment when it is chosen
+		}
 	}
 	t.state.requests.Add(1)
 	t.state.inFlight.Add(1)
@@ -104,10 +109,10 @@ func (p *Pool) attempt(t *target, r *http.Request) (*http.Response, fate, error)
 	response, err := t.connections.send(out)
 	if err != nil {
 		t.state.inFlight.Add(-1)
-		return nil, progress.fate(), p.failed(ctx, t, progress.explain(err))
+		return nil, progress.fate(), p.failed(ctx, t, progress.explain(err), isUpgrade(r))
 	}
 	p.answered(t, response, began, hasBody)
-	response.Body = p.watched(ctx, t, response.Body)
+	response.Body = p.watched(ctx, t, response.Body, isUpgrade(r))
 	return response, sent, nil
 }
 
@@ -121,17 +126,25 @@ func (p *Pool) answered(t *target, response *http.Response, began time.Time, had
 	p.set.answers(p.upstream.Name, t, t.state.health.succeeded(began, now))
 }
 
-// failed counts a failure, unless it is the visitor who ended the request, and returns it.
-func (p *Pool) failed(ctx context.Context, t *target, err error) error {
+// failed counts a failure, unless it is the visitor who ended the request, and returns it. That a target does not change the
+// protocol when a visitor wants it to says nothing of its health: else any visitor could have it left out.
+func (p *Pool) failed(ctx context.Context, t *target, err error, upgrade bool) error {
 	if ctx.Err() != nil || isVisitors(err) {
 		return err
 	}
 	t.state.failures.Add(1)
 	text := err.Error()
 	t.state.lastError.Store(&text)
+	if upgrade && !errors.Is(err, ErrUnreachable) {
+		return p.report(t, err)
+	}
 	if f := t.state.health.failed(err, time.Now()); f != nil {
 		p.set.fails(p.upstream.Name, t, f)
 	}
+	return p.report(t, err)
+}
+
+func (p *Pool) report(t *target, err error) error {
 	if p.set.options.OnFailure != nil {
 		p.set.options.OnFailure(p.upstream.Name, t.row.URL, Cause(err))
 	}

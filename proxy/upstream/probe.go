@@ -21,6 +21,7 @@ func (s *Set) Run(ctx context.Context) error {
 	again := time.NewTicker(noticeChecks)
 	defer again.Stop()
 	for {
+		s.follow()
 		checks.adjust(ctx)
 		select {
 		case <-ctx.Done():
@@ -32,6 +33,18 @@ func (s *Set) Run(ctx context.Context) error {
 			probes.Go(func() { s.probe(ctx, p) })
 		}
 	}
+}
+
+// follow drops the pools of upstreams that are gone, and targets that are.
+func (s *Set) follow() {
+	if s.options.Upstreams == nil {
+		return
+	}
+	list := s.options.Upstreams()
+	for _, u := range list {
+		s.For(u)
+	}
+	s.Keep(list)
 }
 
 // probe is a target to look at until it can be reached.

@@ -22,7 +22,7 @@ type Options struct {
 	// it. Any number of calls may run at once.
 	OnFailure func(upstream, target, cause string)
 	Log       *slog.Logger // of targets that begin or end to fail; may be nil
-	// Upstreams returns those whose targets Run checks, if their rows want it. It may be nil.
+	// Upstreams returns those that there are: Run forgets others, and checks their targets if their rows want it. It may be nil.
 	Upstreams func() []*rules.Upstream
 }
 

@@ -48,7 +48,7 @@ func (t *target) fails() bool { return t.state.health.failing.Load() != nil }
 func (t *target) status() TargetStatus {
 	s := TargetStatus{
 		Target: t.row, InFlight: t.state.inFlight.Load(), Requests: t.state.requests.Load(), Failures: t.state.failures.Load(),
-		Latency: t.state.latency.get(),
+		Latency: t.state.latency.get(time.Now()),
 	}
 	if text := t.state.lastError.Load(); text != nil {
 		s.LastError = *text

@@ -78,7 +78,7 @@ func TestATargetThatCannotBeReachedPassesTheWholeRequestOn(t *testing.T) {
 	o := Options{OnFailure: func(_, target, cause string) { failures = append(failures, target+" "+cause) }}
 	gone := dead(t)
 	p := newSet(t, o).For(&rules.Upstream{Name: "v1", Targets: []rules.Target{gone, named(t, "a")}})
-	for range 4 {
+	for n := 0; n < 100 && len(failures) == 0; n++ { // which one is asked first is drawn
 		if text, err := ask(t, p, "body"); err != nil || text != "abody" {
 			t.Errorf("%q, %v", text, err)
 		}

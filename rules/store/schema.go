@@ -89,10 +89,10 @@ func migrate(ctx context.Context, conn *sql.Conn, mayMake bool, log *slog.Logger
 // recognise returns the generation of a database of ours, 0 for an empty one, errForeign for any other. One without
 // marks that has our tables was made from a dump, and is of the generation that had such tables.
 func recognise(ctx context.Context, q queryer) (generation int, err error) {
-	var mark, tables, ours, guards int
+	var mark, tables, ours, guards, checks int
 	const count = "SELECT count(*), coalesce(sum(name IN ('meta','upstreams','targets','hosts','rules','redirects','changes')),0), " +
-		"coalesce(sum(name='guards'),0) FROM sqlite_master WHERE type='table'"
-	err = errors.Join(q.QueryRowContext(ctx, "PRAGMA application_id").Scan(&mark), q.QueryRowContext(ctx, count).Scan(&tables, &ours, &guards))
+		"coalesce(sum(name='guards'),0), (SELECT count(*) FROM pragma_table_info('upstreams') WHERE name='check_path') FROM sqlite_master WHERE type='table'"
+	err = errors.Join(q.QueryRowContext(ctx, "PRAGMA application_id").Scan(&mark), q.QueryRowContext(ctx, count).Scan(&tables, &ours, &guards, &checks))
 	if err != nil {
 		return 0, err
 	}
@@ -105,7 +105,7 @@ func recognise(ctx context.Context, q queryer) (generation int, err error) {
 	case mark == 0 && generation == 0 && tables == 0:
 		return 0, nil
 	case (mark == 0 || mark == applicationID) && ours == 7:
-		return max(generation, 1+guards), nil
+		return max(generation, 1+guards+checks), nil
 	}
 	return 0, errForeign
 }

@@ -112,6 +112,22 @@ func TestADatabaseMadeFromADumpIsOurs(t *testing.T) {
 	}
 }
 
+func TestChecksComeAlongWithADump(t *testing.T) {
+	_, dir, stop := served(t)
+	mustSqlite(t, dir, "UPDATE upstreams SET check_path='/up', check_fall=7 WHERE name='v1'")
+	dump := mustSqlite(t, dir, ".dump")
+	stop()
+	other, file := t.TempDir(), filepath.Join(t.TempDir(), "dump.sql")
+	if err := os.WriteFile(file, []byte(dump), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	mustSqlite(t, other, ".read "+file)
+	_, _ = start(t, other)
+	if got := mustSqlite(t, other, "SELECT check_path, check_fall FROM upstreams WHERE name='v1'"); got != "/up|7" {
+		t.Errorf("the checks are %s", got)
+	}
+}
+
 func TestARuleThatNeedsANewerProgramIsQuarantined(t *testing.T) {
 	dir := t.TempDir()
 	s, _ := start(t, dir)

@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"errors"
+	"strings"
 )
 
 // A schema may be used by a program of the one before, which runs beside a newer one during a takeover, and again after a
@@ -42,8 +44,8 @@ func upgrade(ctx context.Context, q queryer, generation int) error {
 // makeAnew gives a table a new definition and keeps its rows with their ids, and those that were given before from being given again. To rename a table is no way: that fails where a
 // view of an operator names it. Rows that the constraints would refuse are kept as they are: they have been set aside already.
 func makeAnew(ctx context.Context, q queryer, table, columns, definition string) error {
-	var err error
-	for _, statement := range []string{
+	others, err := othersOn(ctx, q, table, definition)
+	for _, statement := range append([]string{
 		"PRAGMA ignore_check_constraints=ON",
 		"DROP TABLE IF EXISTS temp.before",
 		"DROP TABLE IF EXISTS temp.sequence_before",
@@ -56,11 +58,25 @@ func makeAnew(ctx context.Context, q queryer, table, columns, definition string)
 		"DELETE FROM main.sqlite_sequence WHERE name='" + table + "'",
 		"INSERT INTO main.sqlite_sequence(name, seq) SELECT name, seq FROM temp.sequence_before",
 		"DROP TABLE temp.sequence_before",
-	} {
+	}, others...) {
 		if err == nil {
 			_, err = q.ExecContext(ctx, statement)
 		}
 	}
 	_, last := q.ExecContext(context.WithoutCancel(ctx), "PRAGMA ignore_check_constraints=OFF")
 	return errors.Join(err, last)
+}
+
+// othersOn returns what makes the indexes and triggers of a table that are not ours: an operator's, which go with the table.
+func othersOn(ctx context.Context, q queryer, table, definition string) (statements []string, err error) {
+	const query = "SELECT name, sql FROM main.sqlite_master WHERE tbl_name=? AND type IN ('index','trigger') AND sql IS NOT NULL ORDER BY rowid"
+	err = each(ctx, q, query, func(rows *sql.Rows) error {
+		var name, statement string
+		err := rows.Scan(&name, &statement)
+		if !strings.Contains(definition+programsSQL, " "+name+" ") {
+			statements = append(statements, statement)
+		}
+		return err
+	}, table)
+	return statements, err
 }

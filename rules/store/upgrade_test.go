@@ -123,6 +123,16 @@ func TestADatabaseOfSchema2IsBroughtUpToDateAndKeepsEverything(t *testing.T) {
 	expectTrue(t, s)
 }
 
+func TestWhatAnOperatorHasAddedToATableOutlivesAnUpgrade(t *testing.T) {
+	dir := t.TempDir()
+	ofSchema(t, dir, 2)
+	mustSqlite(t, dir, "CREATE TABLE mine(x); CREATE INDEX by_note ON upstreams(note); CREATE TRIGGER noted AFTER UPDATE ON targets BEGIN INSERT INTO mine VALUES(NEW.url); END")
+	_, _ = start(t, dir)
+	if got := mustSqlite(t, dir, "UPDATE targets SET weight=2; SELECT count(*) FROM mine; SELECT count(*) FROM sqlite_master WHERE name='by_note'"); got != "1\n1" {
+		t.Errorf("got %s", got)
+	}
+}
+
 func TestIDsOfTargetsThatAreGoneAreNotGivenAgainAfterAnUpgrade(t *testing.T) {
 	dir := t.TempDir()
 	ofSchema1(t, dir)

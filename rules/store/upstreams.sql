@@ -23,7 +23,7 @@ CREATE TABLE upstreams(
   CONSTRAINT "check_interval must be 0.5 to 3600 seconds" CHECK(typeof(check_interval) IN ('integer','real') AND check_interval BETWEEN 0.5 AND 3600),
   CONSTRAINT "check_timeout must be 0.1 to 300 seconds" CHECK(typeof(check_timeout) IN ('integer','real') AND check_timeout BETWEEN 0.1 AND 300),
   CONSTRAINT "check_status must be codes and ranges such as 200,301 or 200-399"
-    CHECK(typeof(check_status)='text' AND check_status GLOB '[1-5]*' AND check_status NOT GLOB '*[^0-9,-]*' AND length(check_status) BETWEEN 3 AND 200),
+    CHECK(typeof(check_status)='text' AND check_status GLOB '[1-5]*' AND check_status NOT GLOB '*[^0-9,-]*' AND check_status NOT GLOB '*[,-]' AND check_status NOT GLOB '*[,-][,-]*' AND length(check_status) BETWEEN 3 AND 200),
   CONSTRAINT "check_body must be text of at most 1000 characters"
     CHECK(typeof(check_body)='text' AND length(check_body)<=1000),
   CONSTRAINT "check_rise must be a whole number from 1 to 100" CHECK(typeof(check_rise)='integer' AND check_rise BETWEEN 1 AND 100),
