@@ -43,6 +43,7 @@ type authority struct {
 	mu     sync.Mutex
 	mode   string
 	orders map[string]int
+	asked  map[string]time.Time // when a name was ordered last
 }
 
 func newAuthority(directory string, root *http.Transport) (*authority, error) {
@@ -53,7 +54,7 @@ func newAuthority(directory string, root *http.Transport) (*authority, error) {
 	pass := &httputil.ReverseProxy{Transport: root, Rewrite: func(r *httputil.ProxyRequest) {
 		r.Out.URL.Scheme, r.Out.URL.Host = to.Scheme, to.Host // Host stays: the directory's URLs are made of it
 	}}
-	return &authority{pass: pass, mode: caUp, orders: map[string]int{}}, nil
+	return &authority{pass: pass, mode: caUp, orders: map[string]int{}, asked: map[string]time.Time{}}, nil
 }
 
 const (
@@ -84,12 +85,18 @@ func (a *authority) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// sameOrder is within what time the ACME client asks again where it is answered 500: of which the CA has made no order.
+const sameOrder = 5 * time.Second
+
 // count counts an order and returns the mode.
 func (a *authority) count(names []string) string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, name := range names {
-		a.orders[name]++
+		if a.mode != caRefusing || time.Since(a.asked[name]) > sameOrder {
+			a.orders[name]++
+		}
+		a.asked[name] = time.Now()
 	}
 	return a.mode
 }

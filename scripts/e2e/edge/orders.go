@@ -34,7 +34,7 @@ const knownNames = 30
 // modes are the ways in which the CA fails, with what the table says of them.
 func modes() []struct{ name, says string } {
 	return []struct{ name, says string }{
-		{caUp, "while their validation fails"}, {caRefusing, "while the CA answers 500"}, {caSilent, "while the CA is silent"},
+		{caUp, "while their validation fails"}, {caRefusing, "while the CA answers 500 (asked again within 5 s is one)"}, {caSilent, "while the CA is silent"},
 	}
 }
 
