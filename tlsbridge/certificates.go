@@ -379,11 +379,11 @@ func (c *Certificates) asItIs(hello *tls.ClientHelloInfo, name string, allowed b
 	if !c.kept.covers(name) || IsChallenge(hello.SupportedProtos) {
 		return nil
 	}
-	certificate, err := c.background.GetCertificate(hello)
-	if err != nil && c.load(hello.Context(), name) {
-		certificate, err = c.background.GetCertificate(hello)
+	if len(c.cache.AllMatchingCertificates(name)) == 0 && !c.load(hello.Context(), name) {
+		return nil // certmagic, asked for what is not in memory, waits for an order of the name that somebody else has made
 	}
-	if err != nil {
+	certificate, err := c.background.GetCertificate(hello)
+	if err != nil || len(certificate.Certificate) == 0 { // with a full memory certmagic returns neither an error nor one that has ended
 		return nil
 	}
 	if leaf := certificate.Leaf; leaf != nil && allowed {
