@@ -23,9 +23,7 @@ func (g *gate) issue(ctx context.Context, csr *x509.CertificateRequest, issue fu
 	issued, err := issue(context.WithValue(ctx, paymentKey{}, &payment{name: name, spare: spare}))
 	if err == nil {
 		c.outage.answered()
-		c.kept.add(name)
-		c.succeeded(ctx, name)
-		return issued, nil
+		return issued, nil // it is had once it is stored: see obtained
 	}
 	c.notOrdered(ctx, name, err)
 	if !errors.As(err, new(certmagic.ErrNoRetry)) {
