@@ -96,6 +96,13 @@ func (l *late) due(now time.Time) []string {
 	return names
 }
 
+// waits reports whether a name must not be tried yet.
+func (l *late) waits(name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Now().Before(l.names[name])
+}
+
 func (l *late) count() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -275,7 +282,7 @@ func (c *Certificates) renewOne(ctx context.Context, name string) {
 
 // renewSoon renews in the background, unless the name must wait or is being renewed.
 func (c *Certificates) renewSoon(name string) {
-	if c.mayTry(name) != nil {
+	if c.mayTry(name) != nil || c.late.waits(name) {
 		return
 	}
 	ctx, begun := c.begin(name)
