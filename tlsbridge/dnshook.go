@@ -50,7 +50,7 @@ const (
 )
 
 func (h *DNSHook) solver(logger *zap.Logger) acmez.Solver {
-	return &certmagic.DNS01Solver{DNSManager: certmagic.DNSManager{DNSProvider: h, TTL: recordTTL, Resolvers: h.Resolvers, Logger: logger}}
+	return dnsSolver{&certmagic.DNS01Solver{DNSManager: certmagic.DNSManager{DNSProvider: h, TTL: recordTTL, Resolvers: h.Resolvers, Logger: logger}}}
 }
 
 // AppendRecords implements libdns.RecordAppender.

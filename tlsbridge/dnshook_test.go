@@ -2,15 +2,21 @@ package tlsbridge
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/libdns/libdns"
+	"github.com/mholt/acmez/v3"
+	"github.com/mholt/acmez/v3/acme"
+	"go.uber.org/zap"
 )
 
 // hookScript writes a hook, and returns where it is.
@@ -171,6 +177,51 @@ func TestAHookIsRootsOrTheServicesOwn(t *testing.T) {
 			t.Errorf("%v of %d: %v", row.mode, row.owner, err)
 		}
 	}
+}
+
+func TestWhoProvesByTheDNSSaysThatAFailureIsTheProofs(t *testing.T) {
+	challenge := acme.Challenge{Type: acme.ChallengeTypeDNS01, Identifier: acme.Identifier{Type: "dns", Value: "shop.test"}}
+	for _, prover := range []DNSProver{&DNSHook{Command: "/bin/false", Resolvers: []string{"127.0.0.1:1"}}, &DNSUpdate{Server: "127.0.0.1:1"}} {
+		solver := prover.solver(zap.NewNop())
+		if err := solver.Present(t.Context(), challenge); !errors.As(err, new(*proofError)) {
+			t.Errorf("%T: Present: %v", prover, err)
+		}
+		waiter, ok := solver.(acmez.Waiter)
+		if !ok {
+			t.Fatalf("%T does not wait for the DNS", prover)
+		}
+		if err := waiter.Wait(t.Context(), challenge); !errors.As(err, new(*proofError)) {
+			t.Errorf("%T: Wait: %v", prover, err)
+		}
+	}
+}
+
+func TestNamesThatCannotBeProvedByTheDNSBackOffAndHoldUpNoOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		defer func() { r.stop() }()
+		r.ca.failWith(func(name string) error {
+			if name != "good.test" {
+				return fmt.Errorf("solving challenges: presenting for challenge: %w", &proofError{errors.New("the API says no")})
+			}
+			return nil
+		})
+		for range 3 {
+			for i := range outageAfter {
+				_, _ = r.shake(fmt.Sprintf("bad-%d.test", i), "192.0.2.1") // gets none
+			}
+			time.Sleep(13 * time.Minute)
+		}
+		r.mustShake("good.test")
+		for _, a := range r.certificates.Status().BackedOff {
+			if a.Failures != 3 || time.Until(a.Next) < time.Hour {
+				t.Errorf("%s failed %d times and waits until %v", a.Name, a.Failures, a.Next)
+			}
+		}
+		if backedOff := len(r.certificates.Status().BackedOff); backedOff != outageAfter || r.certificates.Status().Outage != "" {
+			t.Errorf("%d names wait, and it is said: %q", backedOff, r.certificates.Status().Outage)
+		}
+	})
 }
 
 func TestHooksRunOneAfterTheOther(t *testing.T) {
