@@ -91,14 +91,15 @@ func (h *DNSHook) run(ctx context.Context, action, name, value string) error {
 		return err
 	}
 	defer done()
-	if err := h.Check(); err != nil {
+	program, err := h.program()
+	if err != nil {
 		return err
 	}
 	limit := orDefault(h.Time, hookTime)
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	var said hookText
-	err = h.start(limited, &said, action, name, value)
+	err = h.start(limited, program, &said, action, name, value)
 	h.report(action, name, said.text)
 	switch {
 	case err == nil:
@@ -112,8 +113,9 @@ func (h *DNSHook) run(ctx context.Context, action, name, value string) error {
 }
 
 // start runs the program in a process group of its own, which ends with it.
-func (h *DNSHook) start(ctx context.Context, said *hookText, arguments ...string) error {
-	command := exec.CommandContext(ctx, h.Command, arguments...) //nolint:gosec // it is the operator's, and was looked at
+func (h *DNSHook) start(ctx context.Context, program string, said *hookText, arguments ...string) error {
+	command := exec.CommandContext(ctx, program, arguments...) //nolint:gosec // it is the operator's, and was looked at
+	command.Args[0] = h.Command
 	command.Env, command.Dir = []string{"PATH=" + hookPath, "LANG=C.UTF-8"}, "/"
 	command.Stderr, command.WaitDelay = said, hookEnding
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -140,24 +142,32 @@ func (h *DNSHook) report(action, name, text string) {
 
 // Check says why the program must not be run, or cannot be: whoever may change it would act as the service.
 func (h *DNSHook) Check() error {
+	_, err := h.program()
+	return err
+}
+
+// program returns the file that is to be run: what was looked at, wherever a link may lead a moment later.
+func (h *DNSHook) program() (real string, err error) {
 	if !filepath.IsAbs(h.Command) {
-		return fmt.Errorf("%q must be an absolute path", h.Command)
+		return "", fmt.Errorf("%q must be an absolute path", h.Command)
 	}
-	real, err := filepath.EvalSymlinks(h.Command)
-	if err != nil {
-		return err
+	if real, err = filepath.EvalSymlinks(h.Command); err != nil {
+		return "", err
 	}
 	info, err := os.Stat(real)
 	if err != nil {
-		return err
+		return "", err
 	}
 	switch {
 	case !info.Mode().IsRegular():
-		return fmt.Errorf("%s is not a program", real)
+		return "", fmt.Errorf("%s is not a program", real)
 	case info.Mode()&0o111 == 0:
-		return fmt.Errorf("nobody may run it: chmod 755 %s", real)
+		return "", fmt.Errorf("nobody may run it: chmod 755 %s", real)
 	}
-	return checkPath(real)
+	if err := checkPath(real); err != nil {
+		return "", err
+	}
+	return real, checkPath(h.Command) // who may change a link there chooses what is run
 }
 
 // checkPath looks at a file and at every folder on the way to it.
@@ -186,6 +196,9 @@ func checkPath(path string) error {
 func changeableByOthers(path string, mode fs.FileMode, owner, self uint32) error {
 	if owner != 0 && owner != self {
 		return fmt.Errorf("it is not run, since user %d owns %s and could change it: chown root %s", owner, path, path)
+	}
+	if mode.Type() == fs.ModeSymlink {
+		return nil // its mode says nothing
 	}
 	held := mode.IsDir() && mode&fs.ModeSticky != 0 // there nobody can replace what is another's
 	if mode&0o022 != 0 && !held {

@@ -159,6 +159,27 @@ func TestAHookThatOthersCouldChangeIsNotRun(t *testing.T) {
 	}
 }
 
+func TestALinkToAHookThatOthersCouldChangeIsNotFollowed(t *testing.T) {
+	file := hookScript(t, `touch "$(dirname "$0")/ran"`)
+	links := t.TempDir()
+	link, below := filepath.Join(links, "link"), filepath.Join(links, "folder")
+	must(t, os.Symlink(file, link))
+	must(t, os.Symlink(filepath.Dir(file), below))
+	for _, command := range []string{link, filepath.Join(below, filepath.Base(file))} {
+		hook := &DNSHook{Command: command, Log: slog.New(slog.DiscardHandler)}
+		must(t, os.Chmod(links, 0o777))
+		if err := hook.Check(); err == nil || !strings.Contains(err.Error(), "chmod go-w "+links) {
+			t.Errorf("%s in an open folder: %v", command, err)
+		}
+		must(t, os.Chmod(links, 0o755))
+		_, err := hook.AppendRecords(t.Context(), "shop.test.", challengeRecord("v"))
+		must(t, err)
+	}
+	if _, err := os.Stat(filepath.Join(filepath.Dir(file), "ran")); err != nil {
+		t.Errorf("what was run is not what was looked at: %v", err)
+	}
+}
+
 func TestAHookIsRootsOrTheServicesOwn(t *testing.T) {
 	for _, row := range []struct {
 		mode        os.FileMode
@@ -172,6 +193,8 @@ func TestAHookIsRootsOrTheServicesOwn(t *testing.T) {
 		{os.ModeDir | os.ModeSticky | 0o777, 0, 999, true},
 		{os.ModeDir | 0o777, 0, 999, false},
 		{os.ModeSticky | 0o777, 0, 999, false},
+		{os.ModeSymlink | 0o777, 0, 999, true},
+		{os.ModeSymlink | 0o777, 1000, 999, false},
 	} {
 		if err := changeableByOthers("/x", row.mode, row.owner, row.self); (err == nil) != row.safe {
 			t.Errorf("%v of %d: %v", row.mode, row.owner, err)
