@@ -55,7 +55,9 @@ func (f *fullAttempts) SaveAttempt(context.Context, Attempt) error {
 func TestTheBackOffGrowsThoughItsDatabaseCannotBeWritten(t *testing.T) {
 	for name, prepare := range map[string]func(*testing.T, *rig){
 		"refused.test": func(_ *testing.T, r *rig) {
-			r.ca.failWith(func(string) error { return acme.Problem{Type: acme.ProblemTypeUnauthorized, Status: http.StatusForbidden} })
+			r.ca.failWith(func(string) error {
+				return acme.Problem{Type: acme.ProblemTypeUnauthorized, Status: http.StatusForbidden}
+			})
 		},
 		"unsaved-too.test": func(t *testing.T, r *rig) { unsaveable(t, r, "unsaved-too.test") },
 	} {
