@@ -31,7 +31,7 @@ type DNSProver interface {
 //	COMMAND cleanup FQDN VALUE
 //
 // where FQDN ends with a dot and VALUE is the text of one TXT record, of which there may be others with the same name. It must
-// end with 0 when the DNS has, or no longer has, that record. One runs at a time.
+// end with 0 when the DNS has, or no longer has, that record. One runs at a time in a process.
 type DNSHook struct {
 	Command   string        // an absolute path; neither it nor its folders may be changed by others
 	Time      time.Duration // for one run; 0 means a minute
@@ -44,6 +44,8 @@ type DNSHook struct {
 
 const (
 	hookTime    = time.Minute
+	hookQueue   = 5 * time.Minute // for a turn to clean up
+	hookCleanup = "cleanup"
 	hookPath    = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 	hookEnding  = 2 * time.Second // until what the program has started must have let go of its outputs
 	maxHookText = 8 << 10         // of what one run says
@@ -60,18 +62,36 @@ func (h *DNSHook) AppendRecords(ctx context.Context, zone string, records []libd
 
 // DeleteRecords implements libdns.RecordDeleter.
 func (h *DNSHook) DeleteRecords(ctx context.Context, zone string, records []libdns.Record) ([]libdns.Record, error) {
-	return records, h.each(ctx, "cleanup", zone, records)
+	return records, h.each(ctx, hookCleanup, zone, records)
 }
 
 func (h *DNSHook) each(ctx context.Context, action, zone string, records []libdns.Record) error {
 	for _, record := range records {
 		rr := record.RR()
 		name := strings.TrimSuffix(libdns.AbsoluteName(rr.Name, zone), ".") + "."
-		if err := h.run(ctx, action, name, rr.Data); err != nil {
+		if err := h.inTurn(ctx, action, name, rr.Data); err != nil {
 			return fmt.Errorf("%s %s %s: %w", h.Command, action, name, err)
 		}
 	}
 	return nil
+}
+
+// inTurn runs the program when no other run is under way. What is cleaned up has its time from then on: it was certmagic's, for the
+// wait as well, and nobody would clean up later.
+func (h *DNSHook) inTurn(ctx context.Context, action, name, value string) error {
+	waiting := ctx
+	if action == hookCleanup {
+		ctx = context.WithoutCancel(ctx)
+		bounded, cancel := context.WithTimeout(ctx, hookQueue)
+		defer cancel()
+		waiting = bounded
+	}
+	done, err := h.takeTurn(waiting)
+	if err != nil {
+		return fmt.Errorf("it did not get its turn: %w", err)
+	}
+	defer done()
+	return h.run(ctx, action, name, value)
 }
 
 // takeTurn waits until no other run is under way.
@@ -86,11 +106,6 @@ func (h *DNSHook) takeTurn(ctx context.Context) (done func(), err error) {
 }
 
 func (h *DNSHook) run(ctx context.Context, action, name, value string) error {
-	done, err := h.takeTurn(ctx)
-	if err != nil {
-		return err
-	}
-	defer done()
 	program, err := h.program()
 	if err != nil {
 		return err

@@ -263,3 +263,26 @@ func TestHooksRunOneAfterTheOther(t *testing.T) {
 		}
 	}
 }
+
+func TestARecordIsCleanedUpThoughTheTimeForItPassedInTheQueue(t *testing.T) {
+	file := hookScript(t, `echo "$1" >>"$(dirname "$0")/said"`)
+	hook := &DNSHook{Command: file, Log: slog.New(slog.DiscardHandler)}
+	done, err := hook.takeTurn(t.Context())
+	must(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	cleaned := make(chan error, 1)
+	go func() {
+		_, err := hook.DeleteRecords(ctx, "shop.test.", challengeRecord("v"))
+		cleaned <- err
+	}()
+	if _, err := hook.AppendRecords(ctx, "shop.test.", challengeRecord("v")); err == nil {
+		t.Error("what nobody waits for any more was written")
+	}
+	done()
+	must(t, <-cleaned)
+	said, err := os.ReadFile(filepath.Join(filepath.Dir(file), "said"))
+	if err != nil || string(said) != "cleanup\n" {
+		t.Errorf("it was told %q, %v", said, err)
+	}
+}
