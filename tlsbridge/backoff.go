@@ -34,8 +34,9 @@ type backOff struct {
 	store AttemptStore // may be nil
 	log   *slog.Logger
 
-	mu    sync.Mutex
-	names map[string]Attempt
+	mu      sync.Mutex
+	names   map[string]Attempt
+	unsaved map[string]Attempt // what the store should have: it could not be written
 }
 
 // The last steps of delay.
@@ -60,7 +61,7 @@ func delay(failures int) time.Duration {
 
 // loadBackOff reads what is kept. A store that cannot be read costs the memory of failures, not the start.
 func loadBackOff(ctx context.Context, store AttemptStore, log *slog.Logger) *backOff {
-	b := &backOff{store: store, log: log, names: map[string]Attempt{}}
+	b := &backOff{store: store, log: log, names: map[string]Attempt{}, unsaved: map[string]Attempt{}}
 	if store == nil {
 		return b
 	}
@@ -84,12 +85,15 @@ func (b *backOff) meets(ctx context.Context, name string) (Attempt, bool) {
 	a, known, err := b.store.Attempt(ctx, name)
 	if err != nil {
 		b.log.Warn("what other processes know of a name's failures is not known", slog.String("name", name), slog.Any("error", err))
-		return b.holds(name)
 	}
 	b.mu.Lock()
-	if known {
+	if own, ok := b.unsaved[name]; ok && (!known || a.At.Before(own.At)) {
+		a, known = own, true
+	}
+	switch {
+	case known:
 		b.keep(a)
-	} else {
+	case err == nil:
 		delete(b.names, name)
 	}
 	b.mu.Unlock()
@@ -151,9 +155,18 @@ func (b *backOff) save(ctx context.Context, a Attempt) {
 	if b.store == nil {
 		return
 	}
-	if err := b.store.SaveAttempt(context.WithoutCancel(ctx), a); err != nil {
-		b.log.Warn("a certificate attempt is not kept", slog.String("name", a.Name), slog.Any("error", err))
+	err := b.store.SaveAttempt(context.WithoutCancel(ctx), a)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err == nil {
+		delete(b.unsaved, a.Name)
+		return
 	}
+	b.log.Warn("a certificate attempt is not kept", slog.String("name", a.Name), slog.Any("error", err))
+	if len(b.unsaved) >= maxFailures {
+		clear(b.unsaved)
+	}
+	b.unsaved[a.Name] = a
 }
 
 // holds returns the attempt that a name waits after, if it must wait.
@@ -195,6 +208,7 @@ func (b *backOff) note(ctx context.Context, name string, cause error, steps int)
 func (b *backOff) forget(ctx context.Context, name string) error {
 	b.mu.Lock()
 	delete(b.names, name)
+	delete(b.unsaved, name)
 	b.mu.Unlock()
 	if b.store == nil {
 		return nil

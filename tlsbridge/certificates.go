@@ -157,7 +157,7 @@ func (c *Certificates) configure() error {
 		Capacity: 10_000, RenewCheckInterval: c.options.RenewEvery, Logger: logger,
 		GetConfigForCert: c.configFor,
 	})
-	c.renewers = []renewer{c.newRenewer(logger)}
+	c.renewers = []renewer{c.newRenewer(logger, 0)}
 	c.background = c.renewers[0].long
 	c.front = certmagic.New(c.cache, certmagic.Config{
 		Storage: c.storage, OnDemand: &certmagic.OnDemandConfig{DecisionFunc: c.decide}, Logger: logger, DisableStorageCheck: true, OnEvent: c.obtained,
@@ -223,7 +223,7 @@ func (c *Certificates) useACME(logger *zap.Logger) {
 	var fronts []*certmagic.ACMEIssuer
 	for i, template := range templates {
 		if i > 0 {
-			c.renewers = append(c.renewers, c.newRenewer(logger))
+			c.renewers = append(c.renewers, c.newRenewer(logger, i))
 		}
 		c.renewers[i].use(certmagic.NewACMEIssuer(c.renewers[i].long, template))
 		template.HTTPProxy = func(r *http.Request) (*url.URL, error) { return c.orders.proxy(r) }
@@ -379,11 +379,11 @@ func (c *Certificates) asItIs(hello *tls.ClientHelloInfo, name string, allowed b
 	if !c.kept.covers(name) || IsChallenge(hello.SupportedProtos) {
 		return nil
 	}
-	certificate, err := c.background.GetCertificate(hello)
-	if err != nil && c.load(hello.Context(), name) {
-		certificate, err = c.background.GetCertificate(hello)
+	if len(c.cache.AllMatchingCertificates(name)) == 0 && !c.load(hello.Context(), name) {
+		return nil // certmagic, asked for what is not in memory, waits for an order of the name that somebody else has made
 	}
-	if err != nil {
+	certificate, err := c.background.GetCertificate(hello)
+	if err != nil || len(certificate.Certificate) == 0 { // with a full memory certmagic returns neither an error nor one that has ended
 		return nil
 	}
 	if leaf := certificate.Leaf; leaf != nil && allowed {

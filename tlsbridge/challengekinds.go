@@ -1,6 +1,7 @@
 package tlsbridge
 
 import (
+	"context"
 	"sync"
 
 	"github.com/caddyserver/certmagic"
@@ -12,52 +13,61 @@ import (
 type challengeKinds struct {
 	many int
 
-	mu     sync.Mutex
-	best   int
-	failed map[string]int // attempts in a row, by name; also those that the back-off was told to forget
+	mu   sync.Mutex
+	best int
+	next map[string]int // by name that failed, also one that the back-off was told to forget
 }
 
 // maxFailing bounds the memory of names that fail. One that is forgotten begins anew.
 const maxFailing = 10_000
 
-// of returns the kind for a name's next attempt. before is how often it failed in an earlier process.
+// of returns the kind for a name's next attempt. before is how often it failed, for a name that did not in this process.
 func (k *challengeKinds) of(name string, before int) int {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.at(k.count(name, before))
+	if next, known := k.next[name]; known {
+		return next
+	}
+	return k.after(k.best, before)
 }
 
-func (k *challengeKinds) at(failures int) int {
+// after returns the kind so many steps after another.
+func (k *challengeKinds) after(kind, steps int) int {
 	if k.many < 2 {
 		return 0
 	}
-	return (k.best + failures) % k.many
+	return (kind + steps) % k.many
 }
 
-func (k *challengeKinds) count(name string, before int) int {
-	if n, known := k.failed[name]; known {
-		return n
-	}
-	return before
-}
-
-// fail notes that an attempt for a name failed.
-func (k *challengeKinds) fail(name string, before int) {
+// fail notes by which kind an attempt for a name failed.
+func (k *challengeKinds) fail(name string, used int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	n := k.count(name, before)
-	if k.failed == nil || len(k.failed) >= maxFailing {
-		k.failed = map[string]int{}
+	if k.next == nil || len(k.next) >= maxFailing {
+		k.next = map[string]int{}
 	}
-	k.failed[name] = n + 1
+	k.next[name] = k.after(used, 1)
 }
 
-// succeed notes that a name was proved. The kind of one that failed before has worked where another did not.
-func (k *challengeKinds) succeed(name string, before int) {
+// succeed notes by which kind a name was proved.
+func (k *challengeKinds) succeed(name string, used int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.best = k.at(k.count(name, before))
-	delete(k.failed, name)
+	k.best = used
+	delete(k.next, name)
+}
+
+// kindKey is for the kind of challenge of an attempt that is under way: what is chosen for the next one may change meanwhile.
+type kindKey struct{}
+
+func withKind(ctx context.Context, kind int) context.Context {
+	return context.WithValue(ctx, kindKey{}, kind)
+}
+
+// kindOf returns the kind of an attempt: 0, the only one, where none was chosen.
+func kindOf(ctx context.Context) int {
+	kind, _ := ctx.Value(kindKey{}).(int)
+	return kind
 }
 
 // oneKindEach returns a template for each kind of challenge that is possible, HTTP-01 first, with that one alone. Where names are
@@ -78,8 +88,11 @@ type renewer struct {
 }
 
 // newRenewer returns one without an issuer. It does not issue on demand: else certmagic would not renew in the background.
-func (c *Certificates) newRenewer(logger *zap.Logger) renewer {
-	config := certmagic.Config{Storage: c.storage, Logger: logger, DisableStorageCheck: true, OnEvent: c.renewalEvent}
+func (c *Certificates) newRenewer(logger *zap.Logger, kind int) renewer {
+	onEvent := func(ctx context.Context, event string, data map[string]any) error {
+		return c.renewalEvent(ctx, kind, event, data)
+	}
+	config := certmagic.Config{Storage: c.storage, Logger: logger, DisableStorageCheck: true, OnEvent: onEvent}
 	long := certmagic.New(c.cache, config)
 	config.RenewalWindowRatio = halfLife
 	return renewer{long, certmagic.New(c.cache, config)}
@@ -93,10 +106,4 @@ func (r renewer) use(issuer certmagic.Issuer) {
 func (c *Certificates) kindFor(name string) int {
 	last, _ := c.back.last(name)
 	return c.kinds.of(name, last.Failures)
-}
-
-// refused notes that the CA did not take a name's proof, or anything else of an attempt.
-func (c *Certificates) refused(name string) {
-	last, _ := c.back.last(name)
-	c.kinds.fail(name, last.Failures)
 }

@@ -31,7 +31,7 @@ type DNSProver interface {
 //	COMMAND cleanup FQDN VALUE
 //
 // where FQDN ends with a dot and VALUE is the text of one TXT record, of which there may be others with the same name. It must
-// end with 0 when the DNS has, or no longer has, that record. One runs at a time.
+// end with 0 when the DNS has, or no longer has, that record. One runs at a time in a process.
 type DNSHook struct {
 	Command   string        // an absolute path; neither it nor its folders may be changed by others
 	Time      time.Duration // for one run; 0 means a minute
@@ -44,13 +44,15 @@ type DNSHook struct {
 
 const (
 	hookTime    = time.Minute
+	hookQueue   = 5 * time.Minute // for a turn to clean up
+	hookCleanup = "cleanup"
 	hookPath    = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 	hookEnding  = 2 * time.Second // until what the program has started must have let go of its outputs
 	maxHookText = 8 << 10         // of what one run says
 )
 
 func (h *DNSHook) solver(logger *zap.Logger) acmez.Solver {
-	return &certmagic.DNS01Solver{DNSManager: certmagic.DNSManager{DNSProvider: h, TTL: recordTTL, Resolvers: h.Resolvers, Logger: logger}}
+	return dnsSolver{&certmagic.DNS01Solver{DNSManager: certmagic.DNSManager{DNSProvider: h, TTL: recordTTL, Resolvers: h.Resolvers, Logger: logger}}}
 }
 
 // AppendRecords implements libdns.RecordAppender.
@@ -60,18 +62,36 @@ func (h *DNSHook) AppendRecords(ctx context.Context, zone string, records []libd
 
 // DeleteRecords implements libdns.RecordDeleter.
 func (h *DNSHook) DeleteRecords(ctx context.Context, zone string, records []libdns.Record) ([]libdns.Record, error) {
-	return records, h.each(ctx, "cleanup", zone, records)
+	return records, h.each(ctx, hookCleanup, zone, records)
 }
 
 func (h *DNSHook) each(ctx context.Context, action, zone string, records []libdns.Record) error {
 	for _, record := range records {
 		rr := record.RR()
 		name := strings.TrimSuffix(libdns.AbsoluteName(rr.Name, zone), ".") + "."
-		if err := h.run(ctx, action, name, rr.Data); err != nil {
+		if err := h.inTurn(ctx, action, name, rr.Data); err != nil {
 			return fmt.Errorf("%s %s %s: %w", h.Command, action, name, err)
 		}
 	}
 	return nil
+}
+
+// inTurn runs the program when no other run is under way. What is cleaned up has its time from then on: it was certmagic's, for the
+// wait as well, and nobody would clean up later.
+func (h *DNSHook) inTurn(ctx context.Context, action, name, value string) error {
+	waiting := ctx
+	if action == hookCleanup {
+		ctx = context.WithoutCancel(ctx)
+		bounded, cancel := context.WithTimeout(ctx, hookQueue)
+		defer cancel()
+		waiting = bounded
+	}
+	done, err := h.takeTurn(waiting)
+	if err != nil {
+		return fmt.Errorf("it did not get its turn: %w", err)
+	}
+	defer done()
+	return h.run(ctx, action, name, value)
 }
 
 // takeTurn waits until no other run is under way.
@@ -86,19 +106,15 @@ func (h *DNSHook) takeTurn(ctx context.Context) (done func(), err error) {
 }
 
 func (h *DNSHook) run(ctx context.Context, action, name, value string) error {
-	done, err := h.takeTurn(ctx)
+	program, err := h.program()
 	if err != nil {
-		return err
-	}
-	defer done()
-	if err := h.Check(); err != nil {
 		return err
 	}
 	limit := orDefault(h.Time, hookTime)
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	var said hookText
-	err = h.start(limited, &said, action, name, value)
+	err = h.start(limited, program, &said, action, name, value)
 	h.report(action, name, said.text)
 	switch {
 	case err == nil:
@@ -112,8 +128,9 @@ func (h *DNSHook) run(ctx context.Context, action, name, value string) error {
 }
 
 // start runs the program in a process group of its own, which ends with it.
-func (h *DNSHook) start(ctx context.Context, said *hookText, arguments ...string) error {
-	command := exec.CommandContext(ctx, h.Command, arguments...) //nolint:gosec // it is the operator's, and was looked at
+func (h *DNSHook) start(ctx context.Context, program string, said *hookText, arguments ...string) error {
+	command := exec.CommandContext(ctx, program, arguments...) //nolint:gosec // it is the operator's, and was looked at
+	command.Args[0] = h.Command
 	command.Env, command.Dir = []string{"PATH=" + hookPath, "LANG=C.UTF-8"}, "/"
 	command.Stderr, command.WaitDelay = said, hookEnding
 	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -140,24 +157,32 @@ func (h *DNSHook) report(action, name, text string) {
 
 // Check says why the program must not be run, or cannot be: whoever may change it would act as the service.
 func (h *DNSHook) Check() error {
+	_, err := h.program()
+	return err
+}
+
+// program returns the file that is to be run: what was looked at, wherever a link may lead a moment later.
+func (h *DNSHook) program() (real string, err error) {
 	if !filepath.IsAbs(h.Command) {
-		return fmt.Errorf("%q must be an absolute path", h.Command)
+		return "", fmt.Errorf("%q must be an absolute path", h.Command)
 	}
-	real, err := filepath.EvalSymlinks(h.Command)
-	if err != nil {
-		return err
+	if real, err = filepath.EvalSymlinks(h.Command); err != nil {
+		return "", err
 	}
 	info, err := os.Stat(real)
 	if err != nil {
-		return err
+		return "", err
 	}
 	switch {
 	case !info.Mode().IsRegular():
-		return fmt.Errorf("%s is not a program", real)
+		return "", fmt.Errorf("%s is not a program", real)
 	case info.Mode()&0o111 == 0:
-		return fmt.Errorf("nobody may run it: chmod 755 %s", real)
+		return "", fmt.Errorf("nobody may run it: chmod 755 %s", real)
 	}
-	return checkPath(real)
+	if err := checkPath(real); err != nil {
+		return "", err
+	}
+	return real, checkPath(h.Command) // who may change a link there chooses what is run
 }
 
 // checkPath looks at a file and at every folder on the way to it.
@@ -186,6 +211,9 @@ func checkPath(path string) error {
 func changeableByOthers(path string, mode fs.FileMode, owner, self uint32) error {
 	if owner != 0 && owner != self {
 		return fmt.Errorf("it is not run, since user %d owns %s and could change it: chown root %s", owner, path, path)
+	}
+	if mode.Type() == fs.ModeSymlink {
+		return nil // its mode says nothing
 	}
 	held := mode.IsDir() && mode&fs.ModeSticky != 0 // there nobody can replace what is another's
 	if mode&0o022 != 0 && !held {

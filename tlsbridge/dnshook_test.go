@@ -2,15 +2,21 @@ package tlsbridge
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/libdns/libdns"
+	"github.com/mholt/acmez/v3"
+	"github.com/mholt/acmez/v3/acme"
+	"go.uber.org/zap"
 )
 
 // hookScript writes a hook, and returns where it is.
@@ -153,6 +159,27 @@ func TestAHookThatOthersCouldChangeIsNotRun(t *testing.T) {
 	}
 }
 
+func TestALinkToAHookThatOthersCouldChangeIsNotFollowed(t *testing.T) {
+	file := hookScript(t, `touch "$(dirname "$0")/ran"`)
+	links := t.TempDir()
+	link, below := filepath.Join(links, "link"), filepath.Join(links, "folder")
+	must(t, os.Symlink(file, link))
+	must(t, os.Symlink(filepath.Dir(file), below))
+	for _, command := range []string{link, filepath.Join(below, filepath.Base(file))} {
+		hook := &DNSHook{Command: command, Log: slog.New(slog.DiscardHandler)}
+		must(t, os.Chmod(links, 0o777))
+		if err := hook.Check(); err == nil || !strings.Contains(err.Error(), "chmod go-w "+links) {
+			t.Errorf("%s in an open folder: %v", command, err)
+		}
+		must(t, os.Chmod(links, 0o755))
+		_, err := hook.AppendRecords(t.Context(), "shop.test.", challengeRecord("v"))
+		must(t, err)
+	}
+	if _, err := os.Stat(filepath.Join(filepath.Dir(file), "ran")); err != nil {
+		t.Errorf("what was run is not what was looked at: %v", err)
+	}
+}
+
 func TestAHookIsRootsOrTheServicesOwn(t *testing.T) {
 	for _, row := range []struct {
 		mode        os.FileMode
@@ -166,11 +193,58 @@ func TestAHookIsRootsOrTheServicesOwn(t *testing.T) {
 		{os.ModeDir | os.ModeSticky | 0o777, 0, 999, true},
 		{os.ModeDir | 0o777, 0, 999, false},
 		{os.ModeSticky | 0o777, 0, 999, false},
+		{os.ModeSymlink | 0o777, 0, 999, true},
+		{os.ModeSymlink | 0o777, 1000, 999, false},
 	} {
 		if err := changeableByOthers("/x", row.mode, row.owner, row.self); (err == nil) != row.safe {
 			t.Errorf("%v of %d: %v", row.mode, row.owner, err)
 		}
 	}
+}
+
+func TestWhoProvesByTheDNSSaysThatAFailureIsTheProofs(t *testing.T) {
+	challenge := acme.Challenge{Type: acme.ChallengeTypeDNS01, Identifier: acme.Identifier{Type: "dns", Value: "shop.test"}}
+	for _, prover := range []DNSProver{&DNSHook{Command: "/bin/false", Resolvers: []string{"127.0.0.1:1"}}, &DNSUpdate{Server: "127.0.0.1:1"}} {
+		solver := prover.solver(zap.NewNop())
+		if err := solver.Present(t.Context(), challenge); !errors.As(err, new(*proofError)) {
+			t.Errorf("%T: Present: %v", prover, err)
+		}
+		waiter, ok := solver.(acmez.Waiter)
+		if !ok {
+			t.Fatalf("%T does not wait for the DNS", prover)
+		}
+		if err := waiter.Wait(t.Context(), challenge); !errors.As(err, new(*proofError)) {
+			t.Errorf("%T: Wait: %v", prover, err)
+		}
+	}
+}
+
+func TestNamesThatCannotBeProvedByTheDNSBackOffAndHoldUpNoOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		defer func() { r.stop() }()
+		r.ca.failWith(func(name string) error {
+			if name != "good.test" {
+				return fmt.Errorf("solving challenges: presenting for challenge: %w", &proofError{errors.New("the API says no")})
+			}
+			return nil
+		})
+		for range 3 {
+			for i := range outageAfter {
+				_, _ = r.shake(fmt.Sprintf("bad-%d.test", i), "192.0.2.1") // gets none
+			}
+			time.Sleep(13 * time.Minute)
+		}
+		r.mustShake("good.test")
+		for _, a := range r.certificates.Status().BackedOff {
+			if a.Failures != 3 || time.Until(a.Next) < time.Hour {
+				t.Errorf("%s failed %d times and waits until %v", a.Name, a.Failures, a.Next)
+			}
+		}
+		if backedOff := len(r.certificates.Status().BackedOff); backedOff != outageAfter || r.certificates.Status().Outage != "" {
+			t.Errorf("%d names wait, and it is said: %q", backedOff, r.certificates.Status().Outage)
+		}
+	})
 }
 
 func TestHooksRunOneAfterTheOther(t *testing.T) {
@@ -187,5 +261,28 @@ func TestHooksRunOneAfterTheOther(t *testing.T) {
 		if err := <-failures; err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+func TestARecordIsCleanedUpThoughTheTimeForItPassedInTheQueue(t *testing.T) {
+	file := hookScript(t, `echo "$1" >>"$(dirname "$0")/said"`)
+	hook := &DNSHook{Command: file, Log: slog.New(slog.DiscardHandler)}
+	done, err := hook.takeTurn(t.Context())
+	must(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	cleaned := make(chan error, 1)
+	go func() {
+		_, err := hook.DeleteRecords(ctx, "shop.test.", challengeRecord("v"))
+		cleaned <- err
+	}()
+	if _, err := hook.AppendRecords(ctx, "shop.test.", challengeRecord("v")); err == nil {
+		t.Error("what nobody waits for any more was written")
+	}
+	done()
+	must(t, <-cleaned)
+	said, err := os.ReadFile(filepath.Join(filepath.Dir(file), "said"))
+	if err != nil || string(said) != "cleanup\n" {
+		t.Errorf("it was told %q, %v", said, err)
 	}
 }

@@ -28,7 +28,7 @@ const (
 )
 
 func (d *DNSUpdate) solver(logger *zap.Logger) acmez.Solver {
-	return &certmagic.DNS01Solver{DNSManager: certmagic.DNSManager{DNSProvider: d, TTL: recordTTL, Resolvers: []string{d.Server}, Logger: logger}}
+	return dnsSolver{&certmagic.DNS01Solver{DNSManager: certmagic.DNSManager{DNSProvider: d, TTL: recordTTL, Resolvers: []string{d.Server}, Logger: logger}}}
 }
 
 // AppendRecords implements libdns.RecordAppender.

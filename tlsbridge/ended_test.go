@@ -1,10 +1,13 @@
 package tlsbridge
 
 import (
+	"net/http"
 	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/mholt/acmez/v3/acme"
 )
 
 // withEnded stores a certificate that has ended, as one that a long outage or a long stop leaves behind, beside a CA that takes
@@ -80,4 +83,27 @@ func TestAnEndedCertificateIsServedWhileTheCAIsDown(t *testing.T) {
 			t.Errorf("%d orders within an hour", orders)
 		}
 	})
+}
+
+func TestVisitorsOfAnEndedCertificateOrderNothingWhileTheCALimitsIt(t *testing.T) {
+	for filed, host := range map[string]string{"limited.test": "limited.test", "*.shop.test": "any.shop.test"} {
+		t.Run(host, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := wildcardRig(t, func(o *CertificateOptions) { o.Allowed = func(name string) bool { return name == host } })
+				defer func() { r.stop() }()
+				withEnded(t, r, filed)
+				r.ca.failWith(func(string) error {
+					return acme.Problem{Type: acme.ProblemTypeRateLimited, Status: http.StatusTooManyRequests, Detail: "too many failed authorizations (5)"}
+				})
+				began := time.Now()
+				for range 60 {
+					r.mustShake(host)
+					time.Sleep(10 * time.Second)
+				}
+				if orders := len(r.ca.ordered(began)); orders != 1 {
+					t.Errorf("%d orders in ten minutes; the CA's limit holds for an hour", orders)
+				}
+			})
+		})
+	}
 }

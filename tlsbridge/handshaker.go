@@ -98,7 +98,7 @@ func (h *Handshaker) handshake(c net.Conn) {
 	secure := tls.Server(p.opening, h.Config)
 	err := secure.HandshakeContext(context.WithValue(context.Background(), patienceKey{}, p))
 	p.opening.turn.end()
-	handshakeDone(c)
+	handshakeDone(c, err == nil)
 	passed := errors.Is(err, errPassedOn)
 	if err == nil || passed {
 		err = c.SetDeadline(time.Time{})

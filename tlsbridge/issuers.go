@@ -23,9 +23,8 @@ func (g *gate) issue(ctx context.Context, csr *x509.CertificateRequest, issue fu
 	issued, err := issue(context.WithValue(ctx, paymentKey{}, &payment{name: name, spare: spare}))
 	if err == nil {
 		c.outage.answered()
-		c.kept.add(name)
-		c.succeeded(ctx, name)
-		return issued, nil
+		c.kinds.succeed(name, kindOf(ctx))
+		return issued, nil // it is had once it is stored: see obtained
 	}
 	c.notOrdered(ctx, name, err)
 	if !errors.As(err, new(certmagic.ErrNoRetry)) {
@@ -105,15 +104,13 @@ func (c *Certificates) notOrdered(ctx context.Context, name string, cause error)
 		return
 	}
 	c.outage.answered()
-	c.refused(name)
+	c.kinds.fail(name, kindOf(ctx))
 	c.back.failed(ctx, name, cause)
 }
 
 // succeeded notes that a name has its certificate.
 func (c *Certificates) succeeded(ctx context.Context, name string) {
 	c.event("issued", name, nil)
-	last, _ := c.back.last(name)
-	c.kinds.succeed(name, last.Failures)
 	if err := c.back.forget(ctx, name); err != nil {
 		c.options.Log.Warn("a failed attempt from before is still kept", slog.String("name", name), slog.Any("error", err))
 	}
@@ -135,8 +132,9 @@ type acmeIssuer struct {
 }
 
 func (i acmeIssuer) Issue(ctx context.Context, csr *x509.CertificateRequest) (*certmagic.IssuedCertificate, error) {
-	kind := i.kinds[i.gate.certificates.kindFor(nameOf(csr))]
-	return i.gate.issue(ctx, csr, func(ctx context.Context) (*certmagic.IssuedCertificate, error) { return kind.Issue(ctx, csr) })
+	kind := i.gate.certificates.kindFor(nameOf(csr))
+	issue := func(ctx context.Context) (*certmagic.IssuedCertificate, error) { return i.kinds[kind].Issue(ctx, csr) }
+	return i.gate.issue(withKind(ctx, kind), csr, issue)
 }
 
 // PreCheck ends at once, and holds the name back, where certmagic would try again for a month. Each kind is told the account's

@@ -154,10 +154,11 @@ func (l *Limiter) forget(network netip.Addr, handshake bool) {
 	if !network.IsValid() {
 		return
 	}
+	gone := usage{connections: 1}
 	if handshake {
-		l.shardOf(network).remove(network, 0, 1)
+		gone.handshakes = 1
 	}
-	l.shardOf(network).remove(network, 1, 0)
+	l.shardOf(network).remove(network, gone)
 }
 
 // refuse closes a connection at once: with a reset, so that neither side keeps anything of it.
@@ -177,19 +178,22 @@ type limited struct {
 	network     netip.Addr // invalid: counted in all alone
 	handshaking atomic.Bool
 	closed      atomic.Bool
+	succeeded   bool // the handshake has; guarded by the network's shard
 }
 
 // RemoteAddr is the client's, behind a load balancer too.
 func (c *limited) RemoteAddr() net.Addr { return c.client }
 
-// HandshakeDone says that the connection's handshake is over.
-func (c *limited) HandshakeDone() {
-	if !c.handshaking.Swap(false) {
-		return
+// HandshakeDone says that the connection's handshake is over, and whether it has succeeded.
+func (c *limited) HandshakeDone(succeeded bool) {
+	if c.handshaking.Swap(false) {
+		c.limiter.handshakes.Add(-1)
+		if c.network.IsValid() {
+			c.limiter.shardOf(c.network).remove(c.network, usage{handshakes: 1})
+		}
 	}
-	c.limiter.handshakes.Add(-1)
-	if c.network.IsValid() {
-		c.limiter.shardOf(c.network).remove(c.network, 0, 1)
+	if succeeded && c.network.IsValid() {
+		c.limiter.shardOf(c.network).succeeded(c)
 	}
 }
 
@@ -197,21 +201,24 @@ func (c *limited) HandshakeDone() {
 func (c *limited) Close() error {
 	err := c.TCPConn.Close()
 	if !c.closed.Swap(true) {
-		c.HandshakeDone()
+		c.HandshakeDone(false)
 		c.limiter.connections.Add(-1)
-		c.limiter.forget(c.network, false)
+		if c.network.IsValid() {
+			c.limiter.shardOf(c.network).closed(c)
+		}
 	}
 	return err
 }
 
 // handshakeDone is for a connection that may be counted.
-func handshakeDone(c net.Conn) {
-	if counted, ok := c.(interface{ HandshakeDone() }); ok {
-		counted.HandshakeDone()
+func handshakeDone(c net.Conn, succeeded bool) {
+	if counted, ok := c.(interface{ HandshakeDone(succeeded bool) }); ok {
+		counted.HandshakeDone(succeeded)
 	}
 }
 
-// familiar reports whether a network has a connection whose handshake is over, or needed none.
+// familiar reports whether a network has a connection whose handshake has succeeded. One without TLS, or that is passed on, costs
+// a stranger nothing.
 func (l *Limiter) familiar(network netip.Addr) bool {
 	if !network.IsValid() {
 		return false
@@ -219,8 +226,7 @@ func (l *Limiter) familiar(network netip.Addr) bool {
 	s := l.shardOf(network)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	u := s.networks[network]
-	return u.connections > u.handshakes
+	return s.networks[network].succeeded > 0
 }
 
 // shardCount is how many locks the networks share.
@@ -234,7 +240,10 @@ type shard struct {
 }
 
 // usage is what a network holds.
-type usage struct{ connections, handshakes int32 }
+type usage struct {
+	connections, handshakes int32
+	succeeded               int32 // of the connections, those whose handshake has
+}
 
 func (l *Limiter) shardOf(network netip.Addr) *shard {
 	return &l.shards[maphash.Comparable(l.seed, network)%shardCount]
@@ -268,12 +277,41 @@ func (s *shard) add(network netip.Addr, handshake bool, o *LimiterOptions) (reas
 	return ""
 }
 
-func (s *shard) remove(network netip.Addr, connections, handshakes int32) {
+// succeeded counts a connection whose handshake has succeeded, until it is closed.
+func (s *shard) succeeded(c *limited) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if c.succeeded || c.closed.Load() {
+		return
+	}
+	c.succeeded = true
+	u := s.networks[c.network]
+	u.succeeded++
+	s.networks[c.network] = u
+}
+
+// closed takes back what a connection was counted for.
+func (s *shard) closed(c *limited) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	gone := usage{connections: 1}
+	if c.succeeded {
+		gone.succeeded = 1
+	}
+	s.take(c.network, gone)
+}
+
+func (s *shard) remove(network netip.Addr, gone usage) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.take(network, gone)
+}
+
+func (s *shard) take(network netip.Addr, gone usage) {
 	u := s.networks[network]
-	u.connections -= connections
-	u.handshakes -= handshakes
+	u.connections -= gone.connections
+	u.handshakes -= gone.handshakes
+	u.succeeded -= gone.succeeded
 	if u != (usage{}) {
 		s.networks[network] = u
 		return

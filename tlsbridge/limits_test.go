@@ -131,7 +131,7 @@ func TestANetworkBeyondItsHandshakesIsRefusedUntilOneIsDone(t *testing.T) {
 	g.turnedAway(t, "127.0.0.1", TooManyNetworkHandshakes)
 	g.from(t, "127.0.0.2")
 	_ = g.admitted(t).Close()
-	handshakeDone(first)
+	handshakeDone(first, true)
 	g.from(t, "127.0.0.1")
 	_, _ = g.admitted(t).Close(), first.Close()
 }
@@ -321,7 +321,7 @@ func BenchmarkAdmit(b *testing.B) {
 			l.admit(network, true)
 			c := &limited{limiter: l, network: network}
 			c.handshaking.Store(true)
-			c.HandshakeDone()
+			c.HandshakeDone(false)
 			l.connections.Add(-1)
 			l.forget(network, false)
 		}

@@ -112,5 +112,5 @@ func isOutage(err error) bool {
 	if errors.As(err, &problem) {
 		return problem.Status >= http.StatusInternalServerError || problem.Type == acme.ProblemTypeServerInternal
 	}
-	return !errors.As(err, new(*budgetError))
+	return !errors.As(err, new(*budgetError)) && !errors.As(err, new(*proofError))
 }

@@ -227,6 +227,7 @@ func TestAnOutageIsToldFromARefusal(t *testing.T) {
 		{acme.Problem{Type: acme.ProblemTypeUnauthorized, Status: 403}, false},
 		{fmt.Errorf("creating new order: %w", acme.Problem{Type: acme.ProblemTypeRejectedIdentifier, Status: 400}), false},
 		{&budgetError{}, false},
+		{fmt.Errorf("presenting for challenge: %w", &proofError{errDown}), false},
 		{errors.New("anything else"), true},
 	} {
 		if got := isOutage(c.err); got != c.want {

@@ -175,10 +175,10 @@ func (c *Certificates) workOffOnce(ctx context.Context) time.Duration {
 	var running sync.WaitGroup
 	turn := make(chan struct{}, prefetchAtOnce)
 	for _, name := range names {
-		if ctx.Err() != nil || time.Now().Before(c.pausedBy().Until) || c.outage.waits() != nil {
+		turn <- struct{}{}
+		if ctx.Err() != nil || !c.options.Active() || time.Now().Before(c.pausedBy().Until) || c.outage.waits() != nil {
 			break
 		}
-		turn <- struct{}{}
 		running.Go(func() {
 			defer func() { <-turn }()
 			c.prefetchOne(ctx, name)
@@ -208,12 +208,11 @@ func (c *Certificates) pausedBy() BudgetHold {
 // prefetchOne gets one name's certificate, if it may be had now. If not, the name stays in the queue.
 func (c *Certificates) prefetchOne(ctx context.Context, name string) {
 	switch {
-	case c.cancelled(ctx, name):
 	case c.Ready(name):
 		c.finish(ctx, name, "")
 	case !c.allowed(name):
 		c.finish(ctx, name, c.whyNotAllowed(name).Error())
-	case c.mayOrder(name) == nil:
+	case c.mayOrder(name) == nil && !c.cancelled(ctx, name):
 		err := c.obtainSpare(ctx, name)
 		var full *budgetError
 		if errors.As(err, &full) && full.hold.Key == c.budget.key(keyAccount, "") {

@@ -1,8 +1,10 @@
 package tlsbridge
 
 import (
+	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -149,6 +151,52 @@ func TestWhatIsTakenOutWhileTheQueueIsWorkedOffIsNotOrdered(t *testing.T) {
 		status, err := r.certificates.Prefetched(t.Context(), 0)
 		if orders := len(r.ca.ordered(time.Time{})); err != nil || orders > prefetchAtOnce || status.Queued+status.Done+status.Failed != 0 {
 			t.Errorf("%d orders, %+v, %v", orders, status, err)
+		}
+	})
+}
+
+func TestAProcessThatWasReplacedWhileItWorksTheQueueOffOrdersNoMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var replaced atomic.Bool
+		r := newRig(t, func(o *CertificateOptions) { o.Active = func() bool { return !replaced.Load() } })
+		defer func() { r.stop() }()
+		r.ca.failWith(func(string) error {
+			time.Sleep(time.Minute)
+			return nil
+		})
+		_, err := r.certificates.Prefetch(t.Context(), 0, shops(20))
+		must(t, err)
+		time.Sleep(10 * time.Second) // the first ones are under way
+		replaced.Store(true)
+		time.Sleep(time.Hour)
+		if orders := len(r.ca.ordered(time.Time{})); orders != prefetchAtOnce {
+			t.Errorf("%d orders, want the %d that were under way", orders, prefetchAtOnce)
+		}
+	})
+}
+
+// askedQueue counts how often it is asked for one name.
+type askedQueue struct {
+	keptQueue
+	asked atomic.Int64
+}
+
+func (a *askedQueue) Queued(ctx context.Context, name string) (bool, error) {
+	a.asked.Add(1)
+	return a.keptQueue.Queued(ctx, name)
+}
+
+func TestTheQueueIsNotAskedAgainForNamesThatWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		queue := &askedQueue{keptQueue: keptQueue{names: map[string]queued{}}}
+		r := newRig(t, func(o *CertificateOptions) { o.Queue = queue })
+		defer func() { r.stop() }()
+		r.ca.failWith(func(string) error { return acme.Problem{Type: acme.ProblemTypeDNS, Status: 400} })
+		_, err := r.certificates.Prefetch(t.Context(), 0, shops(5))
+		must(t, err)
+		time.Sleep(time.Hour)
+		if asked, orders := queue.asked.Load(), len(r.ca.ordered(time.Time{})); asked != int64(orders) {
+			t.Errorf("it was asked %d times for %d orders", asked, orders)
 		}
 	})
 }

@@ -96,6 +96,13 @@ func (l *late) due(now time.Time) []string {
 	return names
 }
 
+// waits reports whether a name must not be tried yet.
+func (l *late) waits(name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Now().Before(l.names[name])
+}
+
 func (l *late) count() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -107,7 +114,7 @@ type stopKey struct{}
 
 // renewalEvent is told by certmagic how renewals go. The renewing configuration has bare issuers, not a gate: certmagic tells
 // the CA which certificate an order replaces only where the issuer is of its own type.
-func (c *Certificates) renewalEvent(ctx context.Context, event string, data map[string]any) error {
+func (c *Certificates) renewalEvent(ctx context.Context, kind int, event string, data map[string]any) error {
 	name, _ := data["identifier"].(string)
 	renewal, _ := data["renewal"].(bool)
 	switch event {
@@ -116,10 +123,10 @@ func (c *Certificates) renewalEvent(ctx context.Context, event string, data map[
 			return certmagic.ErrNoRetry{Err: err}
 		}
 	case "cert_obtained":
-		c.renewed(ctx, name)
+		c.renewed(withKind(ctx, kind), name)
 	case "cert_failed":
 		cause, _ := data["error"].(error)
-		c.notRenewed(ctx, name, cause)
+		c.notRenewed(withKind(ctx, kind), name, cause)
 	}
 	return nil
 }
@@ -188,6 +195,7 @@ func (c *Certificates) splits(name string) bool {
 func (c *Certificates) renewed(ctx context.Context, name string) {
 	c.outage.answered()
 	c.late.remove(name)
+	c.kinds.succeed(name, kindOf(ctx))
 	c.kept.add(name)
 	c.succeeded(ctx, name)
 }
@@ -217,7 +225,7 @@ func (c *Certificates) notRenewed(ctx context.Context, name string, cause error)
 		c.late.add(name, time.Now())
 		return
 	}
-	c.refused(name)
+	c.kinds.fail(name, kindOf(ctx))
 	c.late.add(name, c.back.failed(ctx, name, cause).Next)
 }
 
@@ -275,7 +283,7 @@ func (c *Certificates) renewOne(ctx context.Context, name string) {
 
 // renewSoon renews in the background, unless the name must wait or is being renewed.
 func (c *Certificates) renewSoon(name string) {
-	if c.mayTry(name) != nil {
+	if c.mayTry(name) != nil || c.late.waits(name) {
 		return
 	}
 	ctx, begun := c.begin(name)

@@ -94,10 +94,13 @@ func (c *Certificates) configFor(certificate certmagic.Certificate) (*certmagic.
 	return with.long, nil
 }
 
-// obtained is certmagic's OnEvent for handshakes: it takes what was stored into memory, so that a wildcard certificate there does not hide it.
+// obtained is certmagic's OnEvent for handshakes, which comes once a certificate is stored: it takes it into memory, so that a
+// wildcard certificate there does not hide it. What cannot be stored stays as begun, so it is not ordered for each visitor.
 func (c *Certificates) obtained(ctx context.Context, event string, data map[string]any) error {
 	if name, ok := data["identifier"].(string); ok && event == "cert_obtained" {
 		c.warm(ctx, name)
+		c.kept.add(name)
+		c.succeeded(ctx, name)
 	}
 	return nil
 }

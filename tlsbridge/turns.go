@@ -114,7 +114,7 @@ func (t *turns) next() chan struct{} {
 // client is whose handshake it is.
 type client struct {
 	network  netip.Addr // invalid: it goes before all others
-	familiar bool       // the network has a connection whose handshake is over
+	familiar bool       // the network has a connection whose handshake has succeeded
 }
 
 // clientBehind returns whose a connection is. One that is exempt from what networks are bound by speaks for many, and goes first.

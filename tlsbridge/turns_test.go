@@ -108,20 +108,42 @@ func TestNoMoreComputeThanMay(t *testing.T) {
 	}
 }
 
-func TestANetworkIsFamiliarOnceAHandshakeOfItIsOver(t *testing.T) {
+func TestANetworkIsFamiliarWhileItHasAConnectionWhoseHandshakeHasSucceeded(t *testing.T) {
 	g := guard(t, LimiterOptions{}, true, nil)
 	g.from(t, "127.0.0.1")
 	first := g.admitted(t)
 	if clientBehind(first).familiar {
 		t.Error("it is familiar by the handshake itself")
 	}
-	handshakeDone(first)
+	handshakeDone(first, true)
 	g.from(t, "127.0.0.1")
 	second := g.admitted(t)
 	if !clientBehind(second).familiar {
 		t.Error("it is a stranger still")
 	}
-	_, _ = first.Close(), second.Close()
+	_ = first.Close()
+	if clientBehind(second).familiar {
+		t.Error("it is familiar after the connection's end")
+	}
+	handshakeDone(second, false)
+	if clientBehind(second).familiar {
+		t.Error("it is familiar by a handshake that failed, or was passed on")
+	}
+	_ = second.Close()
+	handshakeDone(second, true)
+	if g.Networks() != 0 {
+		t.Error("what is closed is counted")
+	}
+}
+
+func TestANetworkIsNotFamiliarByConnectionsWithoutTLS(t *testing.T) {
+	g := guard(t, LimiterOptions{}, false, nil)
+	g.from(t, "127.0.0.1")
+	plain := g.admitted(t)
+	defer func() { _ = plain.Close() }()
+	if clientBehind(plain).familiar {
+		t.Error("it is familiar without a handshake")
+	}
 }
 
 // oneAtATime is a Handshaker with a single turn, whose certificates may have to be waited for.

@@ -127,3 +127,30 @@ func TestANameThatIsProvedByTheDNSNeedNotLeadHere(t *testing.T) {
 		must(t, r.certificates.Obtain(t.Context(), "*.shop.test"))
 	})
 }
+
+func TestAVisitorIsServedWhatIsStoredWhileAnotherWaitsForAnOrderOfTheSameName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := wildcardRig(t, nil)
+		defer func() { r.stop() }()
+		r.ca.failWith(func(string) error {
+			time.Sleep(30 * time.Second)
+			return nil
+		})
+		first := make(chan error, 1)
+		go func() {
+			_, err := r.shake("own.shop.test", "192.0.2.1")
+			first <- err
+		}()
+		time.Sleep(time.Second)
+		pair := issue(t, newTestCA(t), -day, 80*day, "*.shop.test") // another process had it meanwhile
+		chain, err := parseChain(pair.Chain())
+		must(t, err)
+		must(t, r.certificates.store(t.Context(), &checkedPair{Pair: Pair{pair.Chain(), pair.Key, "certbot"}, leaf: chain[0]}, "*.shop.test"))
+		r.certificates.findKept()
+		before := time.Now()
+		if got := r.mustShake("own.shop.test"); !slices.Equal(got.DNSNames, []string{"*.shop.test"}) || time.Since(before) > time.Second {
+			t.Errorf("after %v a visitor got one for %v", time.Since(before), got.DNSNames)
+		}
+		must(t, <-first)
+	})
+}
