@@ -38,6 +38,9 @@ func follow(ctx context.Context, q queryer, from loaded, hold held) (followed, e
 	if err := checkContinued(ctx, q, from); err != nil {
 		return followed{}, err
 	}
+	if err := touchTables(ctx, q); err != nil { // no journal tells of a table that is gone
+		return followed{}, err
+	}
 	changes, err := readChanges(ctx, q, from.mark.seq, hold)
 	if err != nil {
 		return followed{}, err

@@ -154,3 +154,24 @@ func TestTwoProcessesOfNeighbouringVersionsLoseNothing(t *testing.T) {
 		t.Errorf("deletions that the newer trigger logged, rows of the newer program: %s", got)
 	}
 }
+
+// Whoever takes what is read for all that somebody else has committed would never look again.
+func TestATableThatIsGoneIsNoticedThoughTheJournalHasNothingNew(t *testing.T) {
+	dir := t.TempDir()
+	s, err := Open(t.Context(), Options{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	mustSqlite(t, dir, "DROP VIEW v_status; DROP TABLE redirects")
+	for _, journal := range []string{"SELECT 1", "INSERT INTO rules(host) VALUES('a.test')"} {
+		mustSqlite(t, dir, journal)
+		err := reading(t.Context(), s.conn, func(q queryer) error {
+			_, err := follow(t.Context(), q, s.published(), held{})
+			return err
+		})
+		if err == nil {
+			t.Errorf("%s: it is not", journal)
+		}
+	}
+}

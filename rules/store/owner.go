@@ -209,11 +209,8 @@ func (o *owner) followOthers(ctx context.Context) error {
 			}
 		}
 		f, err := follow(ctx, q, loaded{last.view.At(o.options.now()), last.mark}, o.holding())
-		switch {
-		case errors.Is(err, errDiscontinued):
+		if errors.Is(err, errDiscontinued) {
 			return o.readOn(ctx, q, last)
-		case err == nil && len(f.changes) == 0:
-			return f, touchTables(ctx, q)
 		}
 		return f, err
 	})
