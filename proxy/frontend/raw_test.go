@@ -83,6 +83,7 @@ func TestAServerThatHasEndedClosesRawConnections(t *testing.T) {
 	if err := <-drainOf(t, server, time.Minute); err != nil {
 		t.Fatal(err)
 	}
+	until(t, "the server has ended", server.plain.queue.hasEnded) // a moment after the drain has
 	near, far := net.Pipe()
 	var called atomic.Bool
 	server.Tunnel(far, func() { called.Store(true) })
