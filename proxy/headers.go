@@ -65,7 +65,11 @@ func pathOf(r *http.Request) string {
 
 // needsEscape reports whether a character may not stand in a path (RFC 3986 §3.3).
 func needsEscape(c rune) bool {
-	return c <= ' ' || c >= 0x7f || strings.ContainsRune("\"<>\\^`{|}", c)
+	switch c {
+	case '"', '<', '>', '\\', '^', '`', '{', '|', '}':
+		return true
+	}
+	return c <= ' ' || c >= 0x7f
 }
 
 // keepUpgrade leaves a request to switch protocols as it is, but for protocols that would carry further requests past

@@ -195,12 +195,13 @@ func (c *compiler) setUpstreams(rows []Upstream) {
 		before, known := c.previous.Upstream(row.Name)
 		if err := row.Validate(); err != nil {
 			c.report("upstreams", row.Name, "", err.Error(), known)
-			if row.Check = (Check{}); !known && row.Validate() != nil {
+			row.Check = Check{} // a typo in a check must not take a whole upstream away
+			switch {
+			case known:
+				row = *before
+			case row.Validate() != nil:
 				continue
 			}
-			if known {
-				row = *before
-			} // else it is served unchecked: a typo in a check must not take a whole upstream away
 		}
 		row.Targets = targets
 		if row.ProxyProtocol == "" {

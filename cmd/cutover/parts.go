@@ -152,10 +152,6 @@ func backedOff(attempts []tlsbridge.Attempt) []admin.BackedOffStatus {
 
 // upstreamParts shows every upstream that the rules have, with counts where it was used.
 func (d *daemon) upstreamParts() []admin.UpstreamStatus {
-	for _, u := range d.store.Load().Upstreams() {
-		d.upstreams.For(u)
-	}
-	d.upstreams.Keep(d.store.Load().Upstreams())
 	used := d.upstreams.Status()
 	list := make([]admin.UpstreamStatus, len(used))
 	for i, u := range used {

@@ -76,7 +76,7 @@ func TestATargetWhoseChecksAreBadGetsNoRequestsUntilTheyAreGoodAgain(t *testing.
 	}
 }
 
-func TestARequestThatIsAnsweredDoesNotEndAFaultThatAChecksFound(t *testing.T) {
+func TestARequestThatIsAnsweredDoesNotEndAFaultThatChecksFound(t *testing.T) {
 	sick := newPatient(t)
 	sick.status.Store(http.StatusServiceUnavailable)
 	u := upstreamOf(sick.URL)

@@ -134,8 +134,9 @@ type TargetStatus struct {
 	Latency        time.Duration // to the first header of an answer, on average; 0 if none has come
 }
 
-// Status returns every upstream that was asked for, sorted by name.
+// Status returns every upstream that there is, or was asked for, sorted by name.
 func (s *Set) Status() []Status {
+	s.follow()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	list := make([]Status, 0, len(s.pools))
