@@ -78,7 +78,7 @@ func (t *Target) Validate() error {
 	default:
 		return errors.New("state must be ready, drain or maint")
 	}
-	_, err := ParseAddress(t.URL)
+	_, err := ParseTarget(t.URL)
 	return err
 }
 
