@@ -79,8 +79,9 @@ func (s *nameServer) answer(network string, w dns.ResponseWriter, r *dns.Msg) {
 		return
 	}
 	m := new(dns.Msg).SetReply(r)
-	m.Answer = s.records[q]
-	m.Rcode = s.codes[q]
+	if m.Rcode = s.codes[q]; m.Rcode == dns.RcodeSuccess {
+		m.Answer = s.records[q]
+	}
 	if network == "udp" && m.Len() > dns.MinMsgSize {
 		m.Answer, m.Truncated = nil, true
 	}
