@@ -15,6 +15,8 @@ type Protocol string
 const (
 	ProtocolHTTP Protocol = "http" // HTTP/1.1
 	ProtocolH2C  Protocol = "h2c"  // HTTP/2 in clear text from the first byte on (RFC 9113 §3.3)
+	ProtocolH2   Protocol = "h2"   // HTTP/2 over TLS (RFC 9113 §3.2)
+	ProtocolFCGI Protocol = "fcgi" // FastCGI 1.0, in the responder role
 )
 
 // Address is where a target listens, and what it speaks there.
@@ -35,18 +37,24 @@ func kindOf(scheme string) (kind Address, port string, ok bool) {
 		return Address{Protocol: ProtocolHTTP, Network: "tcp", TLS: true}, "443", true
 	case "h2c":
 		return Address{Protocol: ProtocolH2C, Network: "tcp"}, "80", true
+	case "h2":
+		return Address{Protocol: ProtocolH2, Network: "tcp", TLS: true}, "443", true
+	case "fcgi":
+		return Address{Protocol: ProtocolFCGI, Network: "tcp"}, "9000", true
 	case "unix":
 		return Address{Protocol: ProtocolHTTP, Network: "unix"}, "", true
 	case "h2c+unix":
 		return Address{Protocol: ProtocolH2C, Network: "unix"}, "", true
+	case "fcgi+unix":
+		return Address{Protocol: ProtocolFCGI, Network: "unix"}, "", true
 	}
 	return Address{}, "", false
 }
 
 // errAddress lists what a target's URL may be.
-var errAddress = errors.New("url must be http://host:port, https://host:port, h2c://host:port, unix:/path or h2c+unix:/path")
+var errAddress = errors.New("url must be http://, https://, h2c://, h2:// or fcgi:// with host:port; unix:, h2c+unix: or fcgi+unix: with a path; app:NAME, cgi:NAME or file:NAME")
 
-// ParseAddress reads the URL of a target.
+// ParseAddress reads the URL of a target that stands for one place; see ParseTarget for others.
 func ParseAddress(text string) (Address, error) {
 	scheme, rest, _ := strings.Cut(text, ":")
 	kind, port, ok := kindOf(scheme)

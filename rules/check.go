@@ -21,10 +21,10 @@ type Check struct {
 }
 
 // Every returns the time from one look to the next.
-func (c *Check) Every() time.Duration { return time.Duration(c.Interval * float64(time.Second)) }
+func (c *Check) Every() time.Duration { return Seconds(c.Interval) }
 
 // Within returns the time that an answer may take.
-func (c *Check) Within() time.Duration { return time.Duration(c.Timeout * float64(time.Second)) }
+func (c *Check) Within() time.Duration { return Seconds(c.Timeout) }
 
 // Accepts reports whether a status is that of a good answer.
 func (c *Check) Accepts(status int) bool {

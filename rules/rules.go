@@ -12,7 +12,8 @@ import "strings"
 //
 // 2 added to hosts the columns certificate and tls and rows for *.parent and *, to upstreams proxy_protocol, and guards.
 // 3 added checks to upstreams, and sockets and HTTP/2 to the URLs of targets.
-const Schema = 3
+// 4 added to upstreams all that follows checks, and FastCGI, programs and discovery to the URLs of targets.
+const Schema = 4
 
 // The names that a rule's two sides have unless the row names others.
 const (
@@ -106,29 +107,6 @@ type Redirect struct {
 	Note      string `json:"note"`
 	UpdatedAt string `json:"updated_at"`
 }
-
-// Upstream is a row of the table upstreams with its rows of the table targets: a named pool.
-type Upstream struct {
-	Name string `json:"name"`
-	// ResponseTimeout is how many seconds the upstream may take until its first response header; 0 means no limit.
-	ResponseTimeout float64 `json:"response_timeout"`
-	Note            string  `json:"note"`
-	UpdatedAt       string  `json:"updated_at"`
-	// ProxyProtocol says what is sent first on a raw connection to a target; empty means off.
-	ProxyProtocol ProxyProtocol `json:"proxy_protocol"`
-	Check
-	Targets []Target `json:"targets"`
-}
-
-// ProxyProtocol is a version of the PROXY protocol, by which a target of raw connections learns the client's address.
-type ProxyProtocol string
-
-// The values of ProxyProtocol.
-const (
-	ProxyProtocolOff ProxyProtocol = "off"
-	ProxyProtocolV1  ProxyProtocol = "v1" // as text
-	ProxyProtocolV2  ProxyProtocol = "v2" // as bytes
-)
 
 // State says whether a target may be given requests.
 type State string

@@ -29,9 +29,9 @@ const (
 // connections keeps the connections to one target. HTTP_PROXY is ignored, and bodies stay compressed or not as the target
 // sent them.
 type connections struct {
-	options   Options
-	address   rules.Address
-	answersIn time.Duration // at most, until its first header; 0 for no limit
+	options Options
+	address rules.Address
+	manner  manner
 
 	// HTTP/1.1 carries WebSocket, and hands trailers and early answers through as they are.
 	repeatable, unrepeatable *http.Transport
@@ -40,8 +40,21 @@ type connections struct {
 	multiplexed *http.Transport
 }
 
-func newConnections(o Options, address rules.Address, answersIn time.Duration) *connections {
-	c := &connections{options: o, address: address, answersIn: answersIn}
+// manner is what the row of an upstream says of connections to its targets; those are made anew when it changes.
+type manner struct {
+	answersIn     time.Duration // at most, until the first header; 0 for no limit
+	timeouts      rules.Timeouts
+	tls           rules.TargetTLS
+	proxyProtocol rules.ProxyProtocol
+	fastCGI       rules.FastCGI
+}
+
+func mannerOf(u *rules.Upstream) manner {
+	return manner{rules.Seconds(u.ResponseTimeout), u.Timeouts, u.TargetTLS, u.ProxyProtocol, u.FastCGI}
+}
+
+func newConnections(o Options, address rules.Address, m manner) *connections {
+	c := &connections{options: o, address: address, manner: m}
 	c.repeatable = c.newTransport(idleRepeatable)
 	c.unrepeatable = c.newTransport(idleUnrepeatable)
 	if address.Protocol == rules.ProtocolH2C {
@@ -66,7 +79,7 @@ func (c *connections) newTransport(idleTimeout time.Duration) *http.Transport {
 		DisableCompression:     true,
 		MaxIdleConnsPerHost:    idleConnections,
 		IdleConnTimeout:        idleTimeout,
-		ResponseHeaderTimeout:  c.answersIn,
+		ResponseHeaderTimeout:  c.manner.answersIn,
 		MaxResponseHeaderBytes: 256 << 10,
 		WriteBufferSize:        16 << 10,
 		ReadBufferSize:         16 << 10,

@@ -29,9 +29,9 @@ func newPool(u *rules.Upstream, last *Pool, s *Set) *Pool {
 			kept[t.row.URL] = t
 		}
 	}
-	answersIn := time.Duration(u.ResponseTimeout * float64(time.Second))
+	manner := mannerOf(u)
 	for _, row := range u.Targets {
-		t, err := newTarget(row, kept[row.URL], answersIn, s.options)
+		t, err := newTarget(row, kept[row.URL], manner, s.options)
 		if err != nil {
 			continue // rules.Target.Validate refuses such a row
 		}

@@ -25,7 +25,7 @@ type state struct {
 
 // newTarget returns a target that keeps the connections and the state of the one before it, if there was one with the same URL;
 // its connections only if they still are as they must be. An error says that the URL makes no sense.
-func newTarget(row rules.Target, before *target, answersIn time.Duration, o Options) (*target, error) {
+func newTarget(row rules.Target, before *target, m manner, o Options) (*target, error) {
 	address, err := rules.ParseAddress(row.URL)
 	if err != nil {
 		return nil, err
@@ -34,8 +34,8 @@ func newTarget(row rules.Target, before *target, answersIn time.Duration, o Opti
 	if before != nil {
 		t.state, t.connections = before.state, before.connections
 	}
-	if t.connections == nil || t.connections.answersIn != answersIn {
-		t.connections = newConnections(o, address, answersIn)
+	if t.connections == nil || t.connections.manner != m {
+		t.connections = newConnections(o, address, m)
 	}
 	return t, nil
 }
