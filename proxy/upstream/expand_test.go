@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -114,24 +115,16 @@ func TestATargetThatIsFoundAgainKeepsItsConnectionsAndCounts(t *testing.T) {
 }
 
 func TestConnectionsToATargetThatIsNoLongerFoundAreClosedOnceIdle(t *testing.T) {
-	closed := make(chan struct{}, 10)
-	leaving := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	leaving.Config.ConnState = func(_ net.Conn, state http.ConnState) {
-		if state == http.StateClosed {
-			closed <- struct{}{}
-		}
-	}
-	leaving.Start()
-	t.Cleanup(leaving.Close)
+	leaving, open := counted(t)
 	stays := named(t, "stays")
-	f := newFinder(leaving.URL)
+	f := newFinder(leaving)
 	u := upstreamOf("dns+http://app.test:8080")
 	set := runSet(t, Options{Expand: f, Upstreams: func() []*rules.Upstream { return []*rules.Upstream{u} }})
 	if _, err := do(t.Context(), t, set.For(u), http.MethodGet, ""); err != nil {
 		t.Fatal(err)
 	}
 	f.finds(stays.URL)
-	<-closed // by Run: no request has come
+	eventually(t, "the end of the connection, without a request", func() bool { return open.Load() == 0 })
 }
 
 func TestTheFirstRequestWaitsForTheFirstAnswer(t *testing.T) {
@@ -204,4 +197,38 @@ func TestAnOlderRowStillHasItsPoolWhenTargetsChange(t *testing.T) {
 	if text, err := ask(t, set.For(after), ""); err != nil || !strings.Contains(text, "b") {
 		t.Errorf("%q, %v", text, err)
 	}
+}
+
+func TestARequestThatStillWentToATargetThatIsGoneLeavesNoConnectionBehind(t *testing.T) {
+	url, open := counted(t)
+	f := newFinder(url)
+	u := upstreamOf("dns+http://app.test:8080")
+	set := runSet(t, Options{Expand: f, Upstreams: func() []*rules.Upstream { return []*rules.Upstream{u} }})
+	before := set.For(u)
+	f.finds(named(t, "b").URL)
+	if set.For(u) == before {
+		t.Fatal("the pool is the same")
+	}
+	if _, err := do(t.Context(), t, before, http.MethodGet, ""); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the end of the connection", func() bool { return open.Load() == 0 })
+}
+
+// counted is a target that counts the connections to it that are open.
+func counted(t *testing.T) (url string, open *atomic.Int64) {
+	t.Helper()
+	open = new(atomic.Int64)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			open.Add(1)
+		case http.StateClosed:
+			open.Add(-1)
+		}
+	}
+	server.Start()
+	t.Cleanup(server.Close)
+	return server.URL, open
 }

@@ -61,6 +61,7 @@ type Set struct {
 	mu      sync.Mutex
 	pools   map[string]generations
 	toProbe []probe
+	left    []left
 }
 
 // generations is an upstream's pool and the one before, which requests may still ask for that began before a change.
@@ -90,11 +91,8 @@ func (s *Set) For(u *rules.Upstream) *Pool {
 	if isLatest { // requests still ask for the row before, not for the targets before
 		s.pools[u.Name] = generations{current: next, last: g.last}
 	}
-	for _, old := range []*Pool{g.current, g.last} {
-		if old != nil {
-			old.closeIdle(next)
-		}
-	}
+	s.leave(g.current, next)
+	s.leave(g.last, next)
 	return next
 }
 
@@ -106,10 +104,8 @@ func (s *Set) Keep(upstreams []*rules.Upstream) {
 		if slices.ContainsFunc(upstreams, func(u *rules.Upstream) bool { return u.Name == name }) {
 			continue
 		}
-		g.current.closeIdle(nil)
-		if g.last != nil {
-			g.last.closeIdle(nil)
-		}
+		s.leave(g.current, nil)
+		s.leave(g.last, nil)
 		delete(s.pools, name)
 	}
 }
