@@ -52,6 +52,9 @@ func (w *watchedFile) look() (Answer, error) {
 	file, err := os.OpenFile(w.path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe must not make it wait
 	if err != nil {
 		w.read = nil
+		if errors.Is(err, fs.ErrPermission) {
+			err = fmt.Errorf("the daemon's user may not read it, sudo chmod a+r %s: %w", w.path, err)
+		}
 		return again, err
 	}
 	defer func() { _ = file.Close() }()
