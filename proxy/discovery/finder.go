@@ -197,16 +197,23 @@ func (f *Finder) ask(ctx context.Context, s *source) time.Duration {
 	if ctx.Err() != nil {
 		return lookupTime // it comes to nothing
 	}
+	pause, news := f.note(s, answer, err)
+	news.tell(f.options.Log) // without the lock: requests wait for that
+	return max(pause, shortestPause)
+}
+
+func (f *Finder) note(s *source, answer Answer, err error) (pause time.Duration, n news) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	defer s.asked() // those who wait look at the generation
 	if err != nil {
-		return s.failed(err, answer.Again, f.options.Log)
+		return s.failed(err, answer.Again)
 	}
-	if s.answered(answer, f.options.Log) {
+	n = s.answered(answer)
+	if n.changed {
 		f.generation.Add(1)
 	}
-	return answer.Again
+	return answer.Again, n
 }
 
 // follower knows the sources of the rows that there are.

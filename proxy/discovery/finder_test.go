@@ -201,6 +201,10 @@ func TestTheRowsThatThereAreAreAskedForAndOthersForgotten(t *testing.T) {
 			t.Fatalf("%+v", status)
 		}
 		rows.Store(&[]*rules.Upstream{})
+		time.Sleep(10 * time.Second)
+		if status := f.Status(); len(status) != 0 {
+			t.Errorf("%+v", status)
+		}
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
 		if status := f.Status(); len(status) != 0 {

@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	firstPause   = time.Second // until a source that fails is asked again; it doubles
-	longestPause = 30 * time.Second
+	firstPause    = time.Second // until a source that fails is asked again; it doubles
+	longestPause  = 30 * time.Second
+	shortestPause = 50 * time.Millisecond // whatever a Lookup says
 )
 
 var errNoResolver = errors.New("this process does not know how to find such targets")
@@ -34,35 +35,53 @@ type source struct {
 	failures int       // in a row
 }
 
-// answered takes an answer over, and reports whether it changes anything.
-func (s *source) answered(answer Answer, log *slog.Logger) bool {
-	s.answerAt = time.Now()
+// news is what is worth a line of the log.
+type news struct {
+	url           string
+	fault         error         // it has begun to fail
+	failed        time.Duration // it fails no longer
+	changed       bool
+	before, after []Place
+}
+
+func (n *news) tell(log *slog.Logger) {
+	target := slog.String("target", n.url)
+	if n.fault != nil {
+		log.Warn("targets cannot be looked up: those found before go on", target, slog.Int("targets", len(n.before)), slog.Any("error", n.fault))
+	}
+	if n.failed > 0 {
+		log.Info("targets can be looked up again", target, slog.Duration("failed_for", n.failed.Round(time.Millisecond)))
+	}
+	if n.changed {
+		log.Info("the targets found have changed", target, slog.Any("before", urlsOf(n.before)), slog.Any("now", urlsOf(n.after)))
+	}
+}
+
+// answered takes an answer over.
+func (s *source) answered(answer Answer) news {
+	n := news{url: s.url, before: s.places, after: tidy(answer.Places)}
 	if s.fault != "" {
-		log.Info("targets can be looked up again", slog.String("target", s.url), slog.Duration("failed_for", time.Since(s.since).Round(time.Millisecond)))
+		n.failed = max(time.Since(s.since), 1)
 	}
-	s.fault, s.since, s.failures = "", time.Time{}, 0
-	places := tidy(answer.Places)
-	if slices.Equal(places, s.places) {
-		return false
-	}
-	log.Info("the targets found have changed", slog.String("target", s.url), slog.Any("before", urlsOf(s.places)), slog.Any("now", urlsOf(places)))
-	s.places = places
-	return true
+	s.answerAt, s.fault, s.since, s.failures = time.Now(), "", time.Time{}, 0
+	n.changed = !slices.Equal(n.before, n.after)
+	s.places = n.after
+	return n
 }
 
 // failed notes why there is no answer, and returns when to ask again.
-func (s *source) failed(err error, again time.Duration, log *slog.Logger) time.Duration {
+func (s *source) failed(err error, again time.Duration) (time.Duration, news) {
+	n := news{url: s.url, before: s.places}
 	if s.fault == "" {
-		s.since = time.Now()
-		log.Warn("targets cannot be looked up: those found before go on", slog.String("target", s.url), slog.Int("targets", len(s.places)), slog.Any("error", err))
+		n.fault, s.since = err, time.Now()
 	}
 	s.fault = err.Error()
 	s.failures++
 	if again > 0 {
-		return again
+		return again, n
 	}
 	pause := min(firstPause<<min(s.failures-1, 10), longestPause)
-	return pause - rand.N(pause/5) // so that not all are asked together
+	return pause - rand.N(pause/5), n // so that not all are asked together
 }
 
 // asked wakes those who wait for the first answer.
@@ -99,12 +118,15 @@ type Status struct {
 	FailingBecause string
 }
 
-// Status returns every source, sorted by its URL.
+// Status returns every source that a row names, sorted by its URL.
 func (f *Finder) Status() []Status {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	list := make([]Status, 0, len(f.sources))
 	for _, s := range f.sources {
+		if f.options.Upstreams != nil && time.Since(s.wanted) > 5*notice {
+			continue // no row names it any more
+		}
 		list = append(list, Status{URL: s.url, Targets: urlsOf(s.places), Answered: s.answerAt, FailingSince: s.since, FailingBecause: s.fault})
 	}
 	slices.SortFunc(list, func(a, b Status) int { return cmp.Compare(a.URL, b.URL) })

@@ -61,7 +61,7 @@ func Open(api, tokenFile string) (*Account, error) {
 	if err != nil || base.Host == "" || base.Scheme != "https" && !isLoopback(base) {
 		return nil, fmt.Errorf("%q is no https:// URL", api)
 	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, TLSHandshakeTimeout: requestTime, IdleConnTimeout: time.Minute}
 	client, err := godo.New(&http.Client{
 		Transport: &bearer{transport, base.Host, tokenFile}, Timeout: requestTime,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
