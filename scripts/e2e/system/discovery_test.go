@@ -21,7 +21,7 @@ func serveAccount(address string) int {
 	api := dotest.New()
 	defer api.Close()
 	api.Add("web-1", []string{"web"}, address)
-	fmt.Println(api.URL)
+	fmt.Fprintln(os.Stdout, api.URL)
 	<-stop
 	return 0
 }
