@@ -29,6 +29,7 @@ func (h *Handler) rewrite(e *exchange, r *httputil.ProxyRequest) {
 		keepForwarding(r.Out.Header, r.In.Header)
 	}
 	h.addForwarding(e, r)
+	e.repairRequest(r.Out)
 }
 
 // rawPath returns the path as it stands in the request line.

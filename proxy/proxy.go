@@ -17,6 +17,7 @@ import (
 	"sync"
 
 	"cutover/proxy/metrics"
+	"cutover/proxy/repair"
 	"cutover/proxy/upstream"
 	"cutover/rules"
 )
@@ -48,6 +49,7 @@ type Handler struct {
 	Log      *slog.Logger // nil discards
 	Instance string       // a name of this process, for the loop guard; empty switches it off
 
+	repairs   repair.Plans
 	gate      gate
 	inFlight  inFlight
 	noise     *log.Logger // what ReverseProxy says; the exchange tells the same better
