@@ -129,7 +129,7 @@ func refusal(name string) string {
 	case "content-length":
 		return "it follows from the body"
 	case "host":
-		return "the column host says what targets are asked for"
+		return "send_host says what targets are asked for"
 	case "expect":
 		return "the visitor waits for what it asks for"
 	case "via", "cdn-loop":

@@ -57,7 +57,7 @@ func TestHeaderEditsThatMakeNoSenseAreRefusedWithAReason(t *testing.T) {
 		`{"Transfer-Encoding": null}`: "belongs to the connection",
 		`{"transfer_encoding": "x"}`:  "belongs to the connection",
 		`{"Content-Length": "0"}`:     "follows from the body",
-		`{"Host": "x"}`:               "column host",
+		`{"Host": "x"}`:               "send_host",
 		`{"Via": "x"}`:                "loops",
 		`{"Cdn-Loop": null}`:          "loops",
 		`{"Proxy": "x"}`:              "programs",

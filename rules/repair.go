@@ -14,7 +14,7 @@ type Authority struct {
 	Port string // in digits; empty where none is given
 }
 
-var errAuthority = errors.New("must be a host name or an address, with a port or without: legacy.internal, 10.0.0.5:8080 (names of other scripts as xn--…)")
+var errAuthority = errors.New("must be a name, with a port if need be, such as legacy.internal or 10.0.0.5:8080 (names of other scripts as xn--…)")
 
 // ParseAuthority reads what a URL has between // and its path. A user is no part of it.
 func ParseAuthority(text string) (Authority, error) {
@@ -68,7 +68,7 @@ func ValidateRepair(r *Repair) error {
 		name string
 		err  error
 	}{
-		{"host", hostErr},
+		{"send_host", hostErr},
 		{"own_hosts", ownErr},
 		{"strip_prefix", validatePrefix(r.StripPrefix)},
 		{"add_prefix", validatePrefix(r.AddPrefix)},
@@ -84,14 +84,14 @@ func ValidateRepair(r *Repair) error {
 	return nil
 }
 
-const maxPrefix = 200
+const maxPrefix = 1000
 
 func validatePrefix(prefix string) error {
 	switch {
 	case prefix == "":
 		return nil
 	case prefix[0] != '/' || prefix[len(prefix)-1] == '/':
-		return errors.New("must begin with / and not end with one, such as /shop; empty for none")
+		return errors.New("must begin with / and not end with one, such as /shop, or be empty")
 	case len(prefix) > maxPrefix:
 		return fmt.Errorf("must have at most %d characters", maxPrefix)
 	case !isVisible(prefix) || strings.ContainsAny(prefix, "?#\\;\"'"):
@@ -130,8 +130,8 @@ func validateCookiePrefix(prefix string) error {
 	switch {
 	case prefix == "":
 		return nil
-	case !isToken(prefix) || len(prefix) > maxCookiePrefix:
-		return errors.New("must be of letters, digits and the characters ! # $ % & ' * + - . ^ _ ` | ~, at most 32")
+	case strings.Contains(prefix, ".") || !isName(prefix) || len(prefix) > maxCookiePrefix:
+		return errors.New("must be of letters, digits, _ and -, at most 32 of them")
 	case prefix == "_" || strings.HasPrefix(prefix, "__"):
 		return errors.New("must not begin with __, by which browsers know __Host- and __Secure-")
 	case strings.HasPrefix(VisitorCookie, prefix):

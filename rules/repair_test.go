@@ -22,13 +22,13 @@ func TestARepairThatMakesSenseIsTaken(t *testing.T) {
 func TestARepairThatMakesNoSenseIsRefusedWithItsColumn(t *testing.T) {
 	prefix := func(text string) Repair { return Repair{StripPrefix: text} }
 	for reason, list := range map[string][]Repair{
-		"host must be":          {{Host: "a b"}, {Host: "http://a.test"}, {Host: "a.test/x"}, {Host: "a.test:0"}, {Host: "a.test:65536"}, {Host: "bücher.test"}, {Host: "u@a.test"}, {Host: "a.test,b.test"}},
+		"send_host must be":     {{Host: "a b"}, {Host: "http://a.test"}, {Host: "a.test/x"}, {Host: "a.test:0"}, {Host: "a.test:65536"}, {Host: "bücher.test"}, {Host: "u@a.test"}, {Host: "a.test,b.test"}},
 		"own_hosts has":         {{OwnHosts: "a.test, *.b.test"}, {OwnHosts: "https://a.test"}, {OwnHosts: "a.test:x"}},
 		"own_hosts must have":   {{OwnHosts: strings.Repeat("a.test,", maxOwnHosts+1)}},
 		"strip_prefix must":     {prefix("/"), prefix("shop"), prefix("/shop/"), prefix("/a//b"), prefix("/a/../b"), prefix("/a/%2e%2E/b"), prefix("/."), prefix("/a?b"), prefix("/a#b"), prefix("/a b"), prefix("/ä"), prefix("/a%2"), prefix(`/a\b`), prefix("/a;b"), prefix("/" + strings.Repeat("a", maxPrefix))},
 		"add_prefix must":       {{AddPrefix: "x"}},
 		"cookie_domain must":    {{CookieDomain: ".example.com"}, {CookieDomain: "example.com:80"}, {CookieDomain: "10.0.0.1"}, {CookieDomain: "a;b"}, {CookieDomain: "*.a.test"}},
-		"cookie_prefix must":    {{CookiePrefix: "a b"}, {CookiePrefix: "a="}, {CookiePrefix: "__Host-"}, {CookiePrefix: "_"}, {CookiePrefix: "cutover_"}, {CookiePrefix: VisitorCookie}, {CookiePrefix: strings.Repeat("a", maxCookiePrefix+1)}},
+		"cookie_prefix must":    {{CookiePrefix: "a b"}, {CookiePrefix: "a="}, {CookiePrefix: "a.b"}, {CookiePrefix: "__Host-"}, {CookiePrefix: "_"}, {CookiePrefix: "cutover_"}, {CookiePrefix: VisitorCookie}, {CookiePrefix: strings.Repeat("a", maxCookiePrefix+1)}},
 		"request_headers must":  {{RequestHeaders: "x"}},
 		"response_headers must": {{ResponseHeaders: `{"Connection": "x"}`}},
 		"request_headers has":   {{RequestHeaders: `{"a b": "x"}`}},

@@ -124,7 +124,7 @@ func portOr(port, scheme string) string {
 	return port
 }
 
-// owns reports whether host or own_hosts names an authority, whose port is written out. An entry without a port is that of its
+// owns reports whether send_host or own_hosts names an authority, whose port is written out. An entry without a port is that of its
 // scheme.
 func (p *Plan) owns(named rules.Authority, scheme string) bool {
 	if p == nil {
@@ -170,7 +170,7 @@ func (a *answer) isTargets(named rules.Authority) bool {
 	default:
 		return false
 	}
-	if named.Port != port || named.Host != host && !(isLoopback(named.Host) && isLoopback(host)) {
+	if named.Port != port || named.Host != host && (!isLoopback(named.Host) || !isLoopback(host)) {
 		return false
 	}
 	return isPrivate(host) || a.plan.places()

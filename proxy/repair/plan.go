@@ -15,13 +15,13 @@ import (
 // the contract of Answer says.
 type Plan struct {
 	row               rules.Repair
-	own               []rules.Authority // by which the upstream knows itself: host and own_hosts
+	own               []rules.Authority // by which the upstream knows itself: send_host and own_hosts
 	request, response rules.HeaderEdits
 }
 
 // New returns the plan of a row; nil if it says nothing. What rules.ValidateRepair would refuse is left out.
 func New(row *rules.Repair) *Plan {
-	if !isSet(row) {
+	if row.IsNothing() {
 		return nil
 	}
 	p := &Plan{row: *row}
@@ -34,13 +34,6 @@ func New(row *rules.Repair) *Plan {
 	return p
 }
 
-func isSet(row *rules.Repair) bool {
-	nothing := row.Host == "" && row.OwnHosts == "" && row.StripPrefix == "" && row.AddPrefix == "" && row.CookieDomain == "" && row.CookiePrefix == ""
-	return !nothing || !isEmpty(row.RequestHeaders) || !isEmpty(row.ResponseHeaders)
-}
-
-func isEmpty(edits string) bool { return edits == "" || edits == "{}" }
-
 // Plans has a plan for each upstream that needs one, made once for each pointer. The zero value is ready; any number of
 // goroutines may use it at once.
 type Plans struct {
@@ -49,7 +42,7 @@ type Plans struct {
 
 // For returns the plan of an upstream, which is one of all; those of others that are no longer there are forgotten.
 func (p *Plans) For(u *rules.Upstream, all []*rules.Upstream) *Plan {
-	if !isSet(&u.Repair) {
+	if u.Repair.IsNothing() {
 		return nil
 	}
 	if made := p.made.Load(); made != nil {
