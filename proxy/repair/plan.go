@@ -79,6 +79,7 @@ var ErrClimbs = errors.New("the path leads out of the prefix that the upstream p
 // path without the prefix, and one that leads out of it, passes without being stripped; one that leads out of add_prefix, which may
 // be all that keeps the visitor in a folder, is an error.
 func (p *Plan) Paths(visitor string) (Paths, error) {
+	visitor = orRoot(visitor)
 	paths := Paths{Visitor: visitor, Target: visitor}
 	if p == nil || !strings.HasPrefix(visitor, "/") {
 		return paths, nil // "*" of OPTIONS
