@@ -52,6 +52,9 @@ func setPath(u *url.URL, raw string) {
 
 // repairAnswer changes an answer of the target's.
 func (e *exchange) repairAnswer(header http.Header) {
+	if !e.repair.Concerns(header) {
+		return
+	}
 	e.repair.Answer(header, &repair.Visit{
 		Scheme: e.scheme(), Host: e.host, Authority: authority(e.host) + portOf(e.in.Host), Target: e.target, Paths: e.paths,
 	})

@@ -40,6 +40,11 @@ func (p *Plan) Answer(header http.Header, visit *Visit) {
 	edit(header, &p.response)
 }
 
+// Concerns reports whether Answer may change a header, which costs next to nothing.
+func (p *Plan) Concerns(header http.Header) bool {
+	return p != nil || header["Location"] != nil || header["Content-Location"] != nil || header["Refresh"] != nil
+}
+
 // answer is one that is being repaired.
 type answer struct {
 	plan  *Plan // may be nil

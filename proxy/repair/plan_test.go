@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"testing"
 
 	"cutover/rules"
@@ -157,6 +158,40 @@ func TestAPlanIsMadeOnceForEachPointerAndForgottenWithIt(t *testing.T) {
 	plans.For(third, []*rules.Upstream{third, second})
 	if known := *plans.made.Load(); len(known) != 2 || known[second] != two {
 		t.Errorf("%d are known", len(known))
+	}
+}
+
+func TestPlansMayBeAskedForAtOnce(t *testing.T) {
+	var plans Plans
+	all := make([]*rules.Upstream, 10)
+	for i := range all {
+		all[i] = &rules.Upstream{Repair: rules.Repair{Host: fmt.Sprintf("%d.test", i)}}
+	}
+	var asking sync.WaitGroup
+	for range 4 {
+		asking.Go(func() {
+			for range 100 {
+				for _, u := range all {
+					if p := plans.For(u, all); p.row.Host != u.Repair.Host {
+						t.Errorf("the plan of %s is that of %s", u.Repair.Host, p.row.Host)
+					}
+				}
+			}
+		})
+	}
+	asking.Wait()
+}
+
+func TestAnAnswerThatNothingIsSaidOfCostsNothing(t *testing.T) {
+	var p *Plan
+	header := http.Header{"Content-Type": {"text/html"}, "Set-Cookie": {"a=b"}}
+	if n := testing.AllocsPerRun(100, func() { p.Concerns(header) }); n > 0 || p.Concerns(header) {
+		t.Errorf("%g allocations", n)
+	}
+	for _, name := range []string{"Location", "Content-Location", "Refresh"} {
+		if !p.Concerns(http.Header{name: {"/"}}) {
+			t.Errorf("%s is of no concern", name)
+		}
 	}
 }
 
