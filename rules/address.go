@@ -51,6 +51,14 @@ func kindOf(scheme string) (kind Address, port string, ok bool) {
 	return Address{}, "", false
 }
 
+// scheme is what the URL of a target with a host begins with.
+func (a Address) scheme() string {
+	if a.TLS && a.Protocol == ProtocolHTTP {
+		return "https"
+	}
+	return string(a.Protocol)
+}
+
 // errAddress lists what a target's URL may be.
 var errAddress = errors.New("url must be http://, https://, h2c://, h2:// or fcgi:// with host:port; unix:, h2c+unix: or fcgi+unix: with a path; app:NAME, cgi:NAME or file:NAME")
 

@@ -32,6 +32,27 @@ type TargetSource struct {
 	Port    string
 }
 
+// URL returns the URL of a place that was found, at host:port: the beginning is that of the source.
+func (s TargetSource) URL(hostPort string) string { return s.Address.scheme() + "://" + hostPort }
+
+// Host returns the name by which targets that were found are known over TLS; empty for that of their own URLs. It is the one
+// that the row names, not one that the DNS led to: records are not to be trusted for it (RFC 6125 §6.2.1).
+func (s TargetSource) Host() string {
+	switch s.Kind {
+	case SourceDNS:
+		return s.Name
+	case SourceSRV: // after _service._proto
+		name := s.Name
+		for range 2 {
+			if label, rest, ok := strings.Cut(name, "."); ok && strings.HasPrefix(label, "_") {
+				name = rest
+			}
+		}
+		return name
+	}
+	return ""
+}
+
 // ParseTarget reads the URL of a target.
 func ParseTarget(text string) (TargetSource, error) {
 	scheme, rest, _ := strings.Cut(text, ":")

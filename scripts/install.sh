@@ -46,6 +46,7 @@ write_units() {
 make_user() { systemd-sysusers /etc/systemd/system/cutover.sysusers; }
 make_folders() {
   install -d -m 0755 /etc/cutover
+  install -d -m 0755 /etc/cutover/targets # files of targets: that user reads them, root alone writes them
   install -d -g cutover -m 0750 /etc/cutover/certificates # keys: that user reads them, and nobody else
   install -d -o cutover -g cutover -m 0700 /var/lib/cutover
 }

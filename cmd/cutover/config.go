@@ -30,6 +30,8 @@ type Config struct {
 	ErrorPages     string
 	UpstreamCA     string
 	CertificateDir string
+	TargetDir      string
+	DigitalOcean   DigitalOceanConfig
 	AdminKeys      string
 	DrainTimeout   time.Duration
 	RequestDrain   time.Duration
@@ -69,6 +71,12 @@ type DNSConfig struct {
 	Key       string
 	Algorithm string
 	Secret    string // a file
+}
+
+// DigitalOceanConfig says by which account droplets are found; without a token there is none.
+type DigitalOceanConfig struct {
+	TokenFile string
+	URL       string
 }
 
 // ProxyProtocolConfig says which load balancers tell whose connections they bring.

@@ -11,6 +11,8 @@ import (
 
 	"cutover/proxy"
 	"cutover/proxy/admin"
+	"cutover/proxy/discovery"
+	"cutover/proxy/discovery/digitalocean"
 	"cutover/proxy/frontend"
 	"cutover/proxy/metrics"
 	"cutover/proxy/upstream"
@@ -35,6 +37,8 @@ type daemon struct {
 	handshaker   *tlsbridge.Handshaker // nil without an https socket
 	raw          *tlsbridge.Passthrough
 	balancers    *tlsbridge.ProxyProtocol // nil if none is trusted
+	finder       *discovery.Finder
+	account      *digitalocean.Account // nil without a token
 	upstreams    *upstream.Set
 	handler      *proxy.Handler
 	access       *proxy.AccessLog
@@ -95,6 +99,9 @@ func (d *daemon) close() error {
 	if d.upstreams != nil {
 		d.upstreams.Close()
 	}
+	if d.account != nil {
+		d.account.Close()
+	}
 	if d.observed != nil {
 		problems = append(problems, d.observed.Close())
 	}
@@ -112,6 +119,7 @@ func (d *daemon) components() map[string]func(context.Context) error {
 		"certificates": d.certificates.Run,
 		"retries":      func(ctx context.Context) error { return d.retryEdited(ctx, d.store) },
 		"targets":      d.upstreams.Run,
+		"discovery":    d.finder.Run,
 		"access log":   d.access.Run,
 		"error pages":  d.pages.Run,
 		"status line":  d.keepStatus,

@@ -38,6 +38,8 @@ func TestScripts(t *testing.T) {
 			"get":     scriptGet,
 			"holds":   scriptHolds,
 			"foreign": scriptForeign,
+			"account": scriptAccount,
+			"port":    scriptPort,
 		},
 	})
 }

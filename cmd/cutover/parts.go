@@ -110,6 +110,7 @@ func (d *daemon) parts() admin.Parts {
 		},
 		Certificates: d.certificateParts(),
 		Upstreams:    d.upstreamParts(),
+		Sources:      d.sourceParts(),
 		Older:        d.older(),
 		Totals:       &totals,
 		Memory:       d.memoryStatus(),
@@ -158,7 +159,7 @@ func (d *daemon) upstreamParts() []admin.UpstreamStatus {
 		list[i] = admin.UpstreamStatus{Name: u.Name, Targets: make([]admin.TargetStatus, len(u.Targets))}
 		for j, t := range u.Targets {
 			list[i].Targets[j] = admin.TargetStatus{
-				URL: t.URL, State: t.State, Weight: t.Weight, InFlight: t.InFlight, Requests: t.Requests, Failures: t.Failures, LastError: t.LastError,
+				URL: t.URL, Source: t.Source, State: t.State, Weight: t.Weight, InFlight: t.InFlight, Requests: t.Requests, Failures: t.Failures, LastError: t.LastError,
 				FailingSince: t.FailingSince, FailingBecause: t.FailingBecause, LatencyMS: float64(t.Latency.Microseconds()) / 1000,
 			}
 		}

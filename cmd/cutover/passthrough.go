@@ -61,11 +61,15 @@ func (d *daemon) tlsTarget(upstream string) (tlsbridge.Destination, bool) {
 	if !ok {
 		return tlsbridge.Destination{}, false
 	}
-	i := slices.IndexFunc(up.Targets, func(t rules.Target) bool { return t.State == rules.StateReady && tlsAddress(t.URL) != "" })
+	var targets []rules.Target
+	for _, row := range up.Targets {
+		targets = append(targets, d.finder.Targets(row)...)
+	}
+	i := slices.IndexFunc(targets, func(t rules.Target) bool { return t.State == rules.StateReady && tlsAddress(t.URL) != "" })
 	if i < 0 {
 		return tlsbridge.Destination{}, false
 	}
-	return tlsbridge.Destination{Address: tlsAddress(up.Targets[i].URL), ProxyHeader: string(up.ProxyProtocol)}, true
+	return tlsbridge.Destination{Address: tlsAddress(targets[i].URL), ProxyHeader: string(up.ProxyProtocol)}, true
 }
 
 // tlsAddress returns host and port of an https URL; empty for any other.

@@ -74,6 +74,7 @@ func commands(env *environment) []*cobra.Command {
 		newRulesCommand(env),
 		newRedirectsCommand(env),
 		newUpstreamsCommand(env),
+		newDropletsCommand(env),
 		newHostsCommand(env),
 		newGuardsCommand(env),
 		newCertsCommand(env),

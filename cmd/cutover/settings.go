@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"cutover/proxy/discovery/digitalocean"
 )
 
 // setting is one key of the configuration: how it is named, what it means and where it goes.
@@ -51,6 +53,9 @@ func settings() []setting {
 		{key: "v1_tls", initial: "", doc: "host:port where v1 ends TLS, for its own ACME client, if the upstream v1 has no https target", set: text(func(c *Config) *string { return &c.V1TLS }, hostAndPort)},
 		{key: "error_pages", initial: defaultErrorPages, doc: "folder of error pages of your own: STATUS.html or default.html, in it or in HOST/; it may be missing", set: text(func(c *Config) *string { return &c.ErrorPages }, absoluteOrEmpty)},
 		{key: "upstream_ca", initial: "", doc: "PEM file of further roots that https targets may be signed by", set: text(func(c *Config) *string { return &c.UpstreamCA }, absoluteOrEmpty)},
+		{key: "target_dir", initial: "/etc/cutover/targets", doc: "folder of the files of targets that file:NAME stands for; root owns them", set: text(func(c *Config) *string { return &c.TargetDir }, absolute)},
+		{key: "digitalocean.token_file", initial: "", doc: "file of the token of a DigitalOcean account, which others cannot read; a credential of the unit with the file's name goes before it", set: text(func(c *Config) *string { return &c.DigitalOcean.TokenFile }, absoluteOrEmpty)},
+		{key: "digitalocean.url", initial: digitalocean.API, doc: "where its API answers; another only for tests", set: text(func(c *Config) *string { return &c.DigitalOcean.URL }, nil)},
 		{key: "certificate_dir", initial: "/etc/cutover/certificates", doc: "folder of certificates of your own: NAME.crt with its chain, and NAME.key", set: text(func(c *Config) *string { return &c.CertificateDir }, absolute)},
 		{key: "admin_keys", initial: "/etc/cutover/admin.keys", doc: "file of API keys for the optional TCP admin socket", set: text(func(c *Config) *string { return &c.AdminKeys }, absolute)},
 		{key: "drain_timeout", initial: "10s", doc: "how long a stopping process may finish what it has; at most 35s under the shipped unit", set: setDuration(func(c *Config) *time.Duration { return &c.DrainTimeout })},

@@ -88,7 +88,8 @@ func statusLines(status *admin.Status) [][2]string {
 	lines = append(lines, refusedLines(status)...)
 	lines = append(lines, certificateLines(status.Certificates)...)
 	lines = append(lines, pageLines(status.ErrorPages)...)
-	return append(lines, upstreamStatusLines(status.Upstreams, status.Running)...)
+	lines = append(lines, upstreamStatusLines(status.Upstreams, status.Running)...)
+	return append(lines, sourceLines(status.Sources)...)
 }
 
 func daemonText(status *admin.Status) string {
@@ -240,8 +241,24 @@ func upstreamStatusLines(upstreams []admin.UpstreamStatus, running bool) [][2]st
 	return lines
 }
 
+// sourceLines are there only if there is something to say.
+func sourceLines(sources []admin.SourceStatus) [][2]string {
+	var lines [][2]string
+	for _, s := range sources {
+		text := fmt.Sprintf("%s, looked up at %s", count(len(s.Targets), "target"), timeText(s.Answered))
+		if s.FailingBecause != "" {
+			text = fmt.Sprintf("PROBLEM since %s: %s; %s found before", timeText(s.FailingSince), s.FailingBecause, count(len(s.Targets), "target"))
+		}
+		lines = append(lines, [2]string{"found by", s.URL + ": " + text})
+	}
+	return lines
+}
+
 func targetText(t *admin.TargetStatus, running bool) string {
 	text := fmt.Sprintf("%s %s, weight %d", t.URL, t.State, t.Weight)
+	if t.Source != "" {
+		text += ", by " + t.Source
+	}
 	if running {
 		text += fmt.Sprintf("; %d in flight, %d requests, %d failures", t.InFlight, t.Requests, t.Failures)
 	}

@@ -130,8 +130,11 @@ func (d *daemon) openHandler(accessLines io.Writer) error {
 	}
 	d.pages = proxy.OpenPages(d.config.ErrorPages, d.log)
 	d.access = proxy.NewAccessLog(accessLines, accessOptions(d.config))
+	if err := d.openFinder(); err != nil {
+		return err
+	}
 	d.upstreams = upstream.NewSet(upstream.Options{
-		Roots: roots, OnFailure: d.metrics.Failure, Log: d.log, Upstreams: func() []*rules.Upstream { return d.store.Load().Upstreams() },
+		Roots: roots, OnFailure: d.metrics.Failure, Log: d.log, Upstreams: d.upstreamRows, Expand: d.finder,
 	})
 	d.handler = &proxy.Handler{
 		Views: d.store, Upstreams: d.upstreams, Visitors: visitors, Trusted: d.config.TrustedProxies,

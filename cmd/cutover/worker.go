@@ -76,6 +76,7 @@ func (w *worker) serve(stop context.Context, successor *takeover.Successor) erro
 	w.goAll(w.components())
 	w.runFrontend(w.front.Load())
 	w.certificates.Warm(stop)
+	w.awaitTargets(stop)
 	if err := w.probe(stop); err != nil {
 		return err
 	}

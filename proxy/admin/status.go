@@ -53,6 +53,7 @@ func (s *Server) addParts(answer *Status, rows []*rules.Upstream) {
 	answer.Memory = parts.Memory
 	answer.ErrorPages = parts.ErrorPages
 	answer.Upstreams = first(parts.Upstreams)
+	answer.Sources = parts.Sources[:min(len(parts.Sources), maxListed)]
 	answer.Older = parts.Older
 	if parts.Certificates != nil {
 		certificates := *parts.Certificates

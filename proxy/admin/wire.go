@@ -135,6 +135,7 @@ type Status struct {
 	Connections  *ConnectionStatus  `json:"connections,omitempty"`
 	Certificates *CertificateStatus `json:"certificates,omitempty"`
 	Upstreams    []UpstreamStatus   `json:"upstreams"`
+	Sources      []SourceStatus     `json:"sources,omitempty"` // where targets are looked for that rows do not name themselves
 	// Older are the workers that were replaced and have not ended yet, the oldest first.
 	Older  []GenerationStatus `json:"older,omitempty"`
 	Totals *metrics.Totals    `json:"totals,omitempty"` // what was counted since the process started
@@ -238,6 +239,7 @@ type UpstreamStatus struct {
 // TargetStatus is a target as it is right now.
 type TargetStatus struct {
 	URL       string      `json:"url"`
+	Source    string      `json:"source,omitempty"` // URL of the row by which it was found; empty if that is its own
 	State     rules.State `json:"state"`
 	Weight    int         `json:"weight"`
 	InFlight  int64       `json:"in_flight"`
@@ -250,6 +252,16 @@ type TargetStatus struct {
 	LatencyMS      float64   `json:"latency_ms,omitempty"` // to the first header of an answer, on average over the last seconds
 }
 
+// SourceStatus is a place where targets are looked for, and what was found.
+type SourceStatus struct {
+	URL      string    `json:"url"` // of the rows that name it
+	Targets  []string  `json:"targets"`
+	Answered time.Time `json:"answered,omitzero"`
+	// FailingSince is when it began not to answer: since then the targets found before go on.
+	FailingSince   time.Time `json:"failing_since,omitzero"`
+	FailingBecause string    `json:"failing_because,omitempty"`
+}
+
 // Parts is what only the daemon can know of Status. A nil part is left out.
 type Parts struct {
 	StartedAt    time.Time
@@ -257,6 +269,7 @@ type Parts struct {
 	Connections  *ConnectionStatus
 	Certificates *CertificateStatus
 	Upstreams    []UpstreamStatus
+	Sources      []SourceStatus
 	Older        []GenerationStatus
 	Totals       *metrics.Totals
 	Memory       *MemoryStatus

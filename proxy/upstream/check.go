@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -157,6 +158,7 @@ func (t *task) host() string {
 	case address.Network == "unix":
 		return "localhost"
 	default:
-		return address.Dial
+		_, port, _ := net.SplitHostPort(address.Dial)
+		return net.JoinHostPort(address.Host, port) // a name that has led to the address, where there is one
 	}
 }

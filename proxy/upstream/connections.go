@@ -70,10 +70,12 @@ func newConnections(o Options, address rules.Address, m manner) *connections {
 func (c *connections) newTransport(idleTimeout time.Duration) *http.Transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
+	config := c.options.tlsConfig()
+	config.ServerName = c.address.Host // the URL has the address, where a name led to it
 	return &http.Transport{
 		DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx) },
 		Protocols:              protocols,
-		TLSClientConfig:        c.options.tlsConfig(),
+		TLSClientConfig:        config,
 		TLSHandshakeTimeout:    5 * time.Second,
 		ExpectContinueTimeout:  time.Second, // the target decides whether it wants the body
 		DisableCompression:     true,

@@ -18,10 +18,11 @@ type Pool struct {
 	targets  []*target
 	set      *Set
 	repeats  *budget
+	sought   sought
 }
 
 func newPool(u *rules.Upstream, last *Pool, s *Set) *Pool {
-	p := &Pool{upstream: u, set: s, repeats: newBudget()}
+	p := &Pool{upstream: u, set: s, repeats: newBudget(), sought: s.options.seek(u)}
 	kept := map[string]*target{}
 	if last != nil {
 		p.repeats = last.repeats
@@ -30,7 +31,7 @@ func newPool(u *rules.Upstream, last *Pool, s *Set) *Pool {
 		}
 	}
 	manner := mannerOf(u)
-	for _, row := range u.Targets {
+	for _, row := range p.sought.list {
 		t, err := newTarget(row, kept[row.URL], manner, s.options)
 		if err != nil {
 			continue // rules.Target.Validate refuses such a row
@@ -59,6 +60,7 @@ func (p *Pool) closeIdle(other *Pool) {
 // A body is never read for an attempt that another follows. An error wraps ErrNoTarget, ErrUnreachable, or what broke the
 // exchange off; see Cause and IsTimeout.
 func (p *Pool) RoundTrip(r *http.Request) (*http.Response, error) {
+	p = p.awaited(r.Context())
 	var room [4]*target
 	tried := room[:0]
 	last := ErrNoTarget

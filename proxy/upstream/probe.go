@@ -22,6 +22,7 @@ func (s *Set) Run(ctx context.Context) error {
 	defer again.Stop()
 	for {
 		s.follow()
+		s.closeLeft()
 		checks.adjust(ctx)
 		select {
 		case <-ctx.Done():

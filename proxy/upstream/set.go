@@ -24,6 +24,8 @@ type Options struct {
 	Log       *slog.Logger // of targets that begin or end to fail; may be nil
 	// Upstreams returns those that there are: Run forgets others, and checks their targets if their rows want it. It may be nil.
 	Upstreams func() []*rules.Upstream
+	// Expand finds the targets that rows stand for; nil if each is one by itself.
+	Expand Expander
 }
 
 func (o Options) dialTimeout() time.Duration {
@@ -59,6 +61,7 @@ type Set struct {
 	mu      sync.Mutex
 	pools   map[string]generations
 	toProbe []probe
+	left    []left
 }
 
 // generations is an upstream's pool and the one before, which requests may still ask for that began before a change.
@@ -69,26 +72,27 @@ func NewSet(o Options) *Set {
 	return &Set{options: o, failed: make(chan struct{}, 1), pools: map[string]generations{}}
 }
 
-// For returns the pool of an upstream. As long as u is the same pointer, so is the pool. When the upstream has
-// changed, its targets keep their connections and counts as far as their URLs are the same; requests under way end
+// For returns the pool of an upstream. As long as u is the same pointer and stands for the same targets, so is the pool. When
+// the upstream has changed, its targets keep their connections and counts as far as their URLs are the same; requests under way end
 // as they began.
 func (s *Set) For(u *rules.Upstream) *Pool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	g := s.pools[u.Name]
+	isLatest := g.current != nil && g.current.upstream == u
 	switch {
-	case g.current != nil && g.current.upstream == u:
+	case isLatest && g.current.isCurrent():
 		return g.current
-	case g.last != nil && g.last.upstream == u:
+	case !isLatest && g.last != nil && g.last.upstream == u:
 		return g.last
 	}
 	next := newPool(u, g.current, s)
 	s.pools[u.Name] = generations{current: next, last: g.current}
-	for _, old := range []*Pool{g.current, g.last} {
-		if old != nil {
-			old.closeIdle(next)
-		}
+	if isLatest { // requests still ask for the row before, not for the targets before
+		s.pools[u.Name] = generations{current: next, last: g.last}
 	}
+	s.leave(g.current, next)
+	s.leave(g.last, next)
 	return next
 }
 
@@ -100,10 +104,8 @@ func (s *Set) Keep(upstreams []*rules.Upstream) {
 		if slices.ContainsFunc(upstreams, func(u *rules.Upstream) bool { return u.Name == name }) {
 			continue
 		}
-		g.current.closeIdle(nil)
-		if g.last != nil {
-			g.last.closeIdle(nil)
-		}
+		s.leave(g.current, nil)
+		s.leave(g.last, nil)
 		delete(s.pools, name)
 	}
 }
@@ -123,6 +125,7 @@ type Status struct {
 type TargetStatus struct {
 	rules.Target
 
+	Source    string // URL of the row by which it was found; empty if that is its own
 	InFlight  int64  // tunnels included
 	Requests  uint64 // since its first request
 	Failures  uint64 // of those, without an answer or with half of one

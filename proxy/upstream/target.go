@@ -10,6 +10,7 @@ import (
 // target is a row with what is known of it.
 type target struct {
 	row         rules.Target
+	source      string // see found
 	connections *connections
 	state       *state
 }
@@ -25,16 +26,16 @@ type state struct {
 
 // newTarget returns a target that keeps the connections and the state of the one before it, if there was one with the same URL;
 // its connections only if they still are as they must be. An error says that the URL makes no sense.
-func newTarget(row rules.Target, before *target, m manner, o Options) (*target, error) {
-	address, err := rules.ParseAddress(row.URL)
+func newTarget(row found, before *target, m manner, o Options) (*target, error) {
+	address, err := row.address()
 	if err != nil {
 		return nil, err
 	}
-	t := &target{row: row, state: &state{}}
+	t := &target{row: row.Target, source: row.source, state: &state{}}
 	if before != nil {
 		t.state, t.connections = before.state, before.connections
 	}
-	if t.connections == nil || t.connections.manner != m {
+	if t.connections == nil || t.connections.manner != m || t.connections.address != address {
 		t.connections = newConnections(o, address, m)
 	}
 	return t, nil
@@ -47,7 +48,7 @@ func (t *target) fails() bool { return t.state.health.failing.Load() != nil }
 
 func (t *target) status() TargetStatus {
 	s := TargetStatus{
-		Target: t.row, InFlight: t.state.inFlight.Load(), Requests: t.state.requests.Load(), Failures: t.state.failures.Load(),
+		Target: t.row, Source: t.source, InFlight: t.state.inFlight.Load(), Requests: t.state.requests.Load(), Failures: t.state.failures.Load(),
 		Latency: t.state.latency.get(time.Now()),
 	}
 	if text := t.state.lastError.Load(); text != nil {

@@ -26,6 +26,9 @@ func TestMain(m *testing.M) {
 	if name := os.Getenv("E2E_SERVICE"); name != "" {
 		os.Exit(serve(name, os.Getenv("E2E_ADDRESS")))
 	}
+	if address := os.Getenv("E2E_ACCOUNT"); address != "" {
+		os.Exit(serveAccount(address))
+	}
 	if address := os.Getenv("E2E_STUCK"); address != "" {
 		os.Exit(beStuck(address))
 	}
