@@ -32,6 +32,9 @@ func (h *Handler) forward(e *exchange, view *rules.View) *problem {
 	}
 	ctx, cancel := context.WithCancel(upstream.WithChosen(e.in.Context(), &e.target))
 	defer cancel()
+	if up.ProxyProtocol != "" && up.ProxyProtocol != rules.ProxyProtocolOff {
+		ctx = upstream.WithVisitor(ctx, e.announced())
+	}
 	defer func() { e.parting.stop() }() // of what the answer turns out to be
 	var failed *problem
 	forwarder := httputil.ReverseProxy{

@@ -117,7 +117,14 @@ func (c *connections) dial(ctx context.Context) (net.Conn, error) {
 	if c.address.Network == "tcp" {
 		dialer.Control = giveUpOnTheVanished
 	}
-	return dialer.DialContext(ctx, c.address.Network, c.address.Dial)
+	conn, err := dialer.DialContext(ctx, c.address.Network, c.address.Dial)
+	if err != nil || !c.announces() {
+		return conn, err
+	}
+	if err := c.announce(ctx, conn); err != nil {
+		return nil, err
+	}
+	return conn, nil
 }
 
 // dialTLS makes a connection of which a target has proved that it is its own.
@@ -162,6 +169,8 @@ func (c *connections) send(r *http.Request) (*http.Response, error) {
 // transportFor keeps to HTTP/1.1 for what wants to leave HTTP: WebSocket over HTTP/2 (RFC 8441) is not in net/http.
 func (c *connections) transportFor(r *http.Request) *http.Transport {
 	switch {
+	case c.announces():
+		return c.newPrivate(r)
 	case c.multiplexed != nil && !isUpgrade(r):
 		return c.multiplexed
 	case isRepeatable(r):
