@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -30,7 +31,7 @@ type security struct {
 	files *tlsFiles
 	roots *x509.CertPool // where the row names none; nil means the system's
 	name  string         // that the target must have
-	pins  []rules.Pin
+	pins  []pin
 	wrong error // why the row makes no sense
 	limit time.Duration
 
@@ -115,10 +116,10 @@ func (s *security) sessionsOf(m *material) tls.ClientSessionCache {
 var errNoHTTP2 = errors.New("the target speaks TLS, but no HTTP/2 there (ALPN h2): write its url with https://")
 
 // pinError says which key a target has, and that it is none of those that it may have.
-type pinError struct{ has rules.Pin }
+type pinError struct{ has pin }
 
 func (e *pinError) Error() string {
-	return "the key of its certificate is " + e.has.String() + ", which tls_pin does not name: if the target has a new key, add it there; else somebody else answers in its place"
+	return "the key of its certificate is " + curlsPin(e.has) + ", which tls_pin does not name: if the target has a new key, add it there; else somebody else answers in its place"
 }
 
 // checkPin looks at the target's own certificate alone: others, which it sends along, it need not have the key of.
@@ -132,9 +133,15 @@ func (s *security) checkPin(state tls.ConnectionState) error {
 	return nil
 }
 
-func pinOf(certificate *x509.Certificate) rules.Pin {
+// pin is the SHA-256 sum of a public key (SubjectPublicKeyInfo), by which a target is known (RFC 7469 §2.4).
+type pin = [sha256.Size]byte
+
+func pinOf(certificate *x509.Certificate) pin {
 	return sha256.Sum256(certificate.RawSubjectPublicKeyInfo)
 }
+
+// curlsPin writes a pin as curl --pinnedpubkey takes it, and tls_pin.
+func curlsPin(p pin) string { return "sha256//" + base64.StdEncoding.EncodeToString(p[:]) }
 
 // explain puts what can be done before an error of a handshake.
 func (s *security) explain(err error, protocol string) error {

@@ -206,7 +206,7 @@ func TestAnErrorOfTLSSaysWhichTargetAndWhyAndWhatToDo(t *testing.T) {
 func TestAPinnedKeyNeedsNoAuthorityNoNameAndNoDate(t *testing.T) {
 	pair := newAuthority(t, "Whoever").issue(t, "other.test", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })
 	server := secured(t, pair, nil)
-	right, wrong := pinOf(pair.Leaf).String(), rules.Pin{1}.String()
+	right, wrong := curlsPin(pinOf(pair.Leaf)), curlsPin(pin{1})
 	set := newSet(t, Options{Roots: x509.NewCertPool()})
 	for range 2 { // the second may be resumed
 		if got, err := askOnce(t, set.For(known(server.URL, rules.TargetTLS{Pin: wrong + "," + strings.TrimPrefix(right, "sha256//")}))); err != nil {
@@ -225,7 +225,7 @@ func TestACertificateThatATargetOnlySendsAlongIsNotItsPin(t *testing.T) {
 	thief := ca.issue(t, "app.internal", nil)
 	thief.Certificate = append(thief.Certificate, pinned.Certificate[0])
 	server := secured(t, thief, nil)
-	if got, err := askOnce(t, newSet(t, Options{}).For(known(server.URL, rules.TargetTLS{Pin: pinOf(pinned.Leaf).String()}))); err == nil {
+	if got, err := askOnce(t, newSet(t, Options{}).For(known(server.URL, rules.TargetTLS{Pin: curlsPin(pinOf(pinned.Leaf))}))); err == nil {
 		t.Errorf("it answered %q", got)
 	}
 }
@@ -240,7 +240,7 @@ func TestWithAPinAndAnAuthorityBothAreAsked(t *testing.T) {
 		ok            bool
 	}{{good, good, true}, {good, foreign, false}, {foreign, foreign, false}} {
 		server := secured(t, row.shown, nil)
-		_, err := askOnce(t, newSet(t, Options{FilesDir: dir}).For(known(server.URL, rules.TargetTLS{CA: "ours", Pin: pinOf(row.pinned.Leaf).String()})))
+		_, err := askOnce(t, newSet(t, Options{FilesDir: dir}).For(known(server.URL, rules.TargetTLS{CA: "ours", Pin: curlsPin(pinOf(row.pinned.Leaf))})))
 		if (err == nil) != row.ok {
 			t.Errorf("%s with the pin of %s: %v", row.shown.Leaf.Issuer, row.pinned.Leaf.Issuer, err)
 		}
