@@ -76,6 +76,7 @@ func (h *Handler) modify(e *exchange, r *http.Response, cancel context.CancelFun
 			e.out.Header()["Content-Type"] = nil // net/http would guess one
 		}
 	}
+	h.warnOfLoop(e, r)
 	r.Header.Del("Alt-Svc") // the target's own ports are not ours
 	h.decorate(r.Header, e)
 	return nil

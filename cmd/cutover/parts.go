@@ -30,8 +30,8 @@ func (d *daemon) openAdmin() error {
 	}
 	d.admin = &admin.Server{
 		Prefetcher: prefetcher{d.certificates}, Certificates: d.desk,
-		TrustPeer: takeover.SameService,
-		Store:     d.store, Decide: func(r *http.Request) rules.Decision { return d.handler.Decide(r) },
+		TrustPeer: takeover.SameService, CheckTarget: d.own.check,
+		Store: d.store, Decide: func(r *http.Request) rules.Decision { return d.handler.Decide(r) },
 		Guarding: func(r *http.Request) proxy.Guarding { return d.handler.Guarding(r) },
 		Status:   d.parts, Ready: d.ready, Metrics: d.metrics.Handler(), Keys: keys, Log: d.log, Version: version,
 	}
