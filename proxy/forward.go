@@ -77,6 +77,7 @@ func (h *Handler) modify(e *exchange, r *http.Response, cancel context.CancelFun
 		}
 	}
 	h.warnOfLoop(e, r)
+	e.makeRoomForTrailers(r)
 	r.Header.Del("Alt-Svc") // the target's own ports are not ours
 	h.decorate(r.Header, e)
 	return nil

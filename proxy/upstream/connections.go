@@ -3,6 +3,7 @@ package upstream
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"syscall"
@@ -159,11 +160,39 @@ func (c *connections) send(r *http.Request) (*http.Response, error) {
 		at.Host = "socket" // net/http insists on one
 	}
 	r.URL = &at
-	response, err := c.transportFor(r).RoundTrip(r)
+	response, err := c.roundTrip(r)
 	if err != nil && c.secure != nil {
 		err = c.secure.explainRefusal(err)
 	}
 	return response, err
+}
+
+// roundTrip lets an answer of HTTP/2 end before its request does. net/http waits at its end until the request's body has been sent,
+// which may be for ever: who has his answer need not send the rest.
+func (c *connections) roundTrip(r *http.Request) (*http.Response, error) {
+	transport := c.transportFor(r)
+	if !c.multiplexes() || isUpgrade(r) || r.Body == nil || r.Body == http.NoBody {
+		return transport.RoundTrip(r)
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	response, err := transport.RoundTrip(r.WithContext(ctx))
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	response.Body = &hastyBody{response.Body, cancel}
+	return response, nil
+}
+
+// hastyBody is the body of an answer that waits for nothing when it is closed.
+type hastyBody struct {
+	io.ReadCloser
+	giveUp context.CancelFunc
+}
+
+func (b *hastyBody) Close() error {
+	b.giveUp()
+	return b.ReadCloser.Close()
 }
 
 // transportFor keeps to HTTP/1.1 for what wants to leave HTTP: WebSocket over HTTP/2 (RFC 8441) is not in net/http.
