@@ -22,6 +22,9 @@ func TestARequestThatComesBackIsALoop(t *testing.T) {
 	if a := s.get(t, "a.test", "/", nil); a.StatusCode != http.StatusLoopDetected {
 		t.Errorf("got %d", a.StatusCode)
 	}
+	if target := "target=" + s.rows.Upstreams[0].Targets[0].URL; !strings.Contains(s.log.String(), "it may lead back to this proxy\" upstream=v1 "+target) {
+		t.Errorf("the log does not name the target:\n%s", s.log.String())
+	}
 }
 
 func TestWhatMustNotBeServedIsRefused(t *testing.T) {

@@ -1,10 +1,13 @@
 package proxy
 
 import (
+	"net"
 	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
+
+	"cutover/proxy/upstream"
 )
 
 // peerOf returns the address at the other end of the connection; invalid if there is none.
@@ -14,6 +17,19 @@ func peerOf(r *http.Request) netip.Addr {
 		return netip.Addr{}
 	}
 	return address.Addr().Unmap().WithZone("")
+}
+
+// announced returns whom the PROXY protocol names to a target: the client, with its port if it is the peer itself, and our end of
+// its connection.
+func (e *exchange) announced() upstream.Visitor {
+	v := upstream.Visitor{From: netip.AddrPortFrom(e.client, 0)}
+	if peer, err := netip.ParseAddrPort(e.in.RemoteAddr); err == nil && peer.Addr().Unmap().WithZone("") == e.client {
+		v.From = netip.AddrPortFrom(e.client, peer.Port())
+	}
+	if here, ok := e.in.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); ok {
+		v.To = netip.AddrPortFrom(here.AddrPort().Addr().Unmap().WithZone(""), here.AddrPort().Port())
+	}
+	return v
 }
 
 func (h *Handler) trusts(address netip.Addr) bool {

@@ -35,6 +35,9 @@ func (h *Handler) forward(e *exchange, view *rules.View) *problem {
 	}
 	ctx, cancel := context.WithCancel(upstream.WithChosen(e.in.Context(), &e.target))
 	defer cancel()
+	if up.ProxyProtocol != "" && up.ProxyProtocol != rules.ProxyProtocolOff {
+		ctx = upstream.WithVisitor(ctx, e.announced())
+	}
 	defer func() { e.parting.stop() }() // of what the answer turns out to be
 	var failed *problem
 	forwarder := httputil.ReverseProxy{
@@ -78,6 +81,8 @@ func (h *Handler) modify(e *exchange, r *http.Response, cancel context.CancelFun
 			e.out.Header()["Content-Type"] = nil // net/http would guess one
 		}
 	}
+	h.warnOfLoop(e, r)
+	e.makeRoomForTrailers(r)
 	h.decorate(r.Header, e)
 	return nil
 }

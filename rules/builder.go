@@ -12,6 +12,8 @@ type Setup struct {
 	Default   Default
 	Upstreams []Upstream
 	Expect    int // how many rows will come, about; it only saves time
+	// Refuse returns why a target that makes sense by itself must not serve here; nil refuses none. See View.Refusing.
+	Refuse func(*Target) error
 }
 
 // Builder makes a View from all rows, one by one. It keeps them as bytes, so that a million need little memory.
@@ -50,8 +52,8 @@ func NewBuilder(setup Setup, previous *View) *Builder {
 	if previous != nil && previous.lineage != setup.Lineage {
 		previous = nil
 	}
-	b := &Builder{seed: seedOf(setup.Lineage), view: &View{lineage: setup.Lineage}}
-	b.compiler = compiler{previous: previous, problems: problemSet{}, homes: map[Ref]string{}, lastGood: previous.goodEntries()}
+	b := &Builder{seed: seedOf(setup.Lineage), view: &View{lineage: setup.Lineage, refuse: setup.Refuse}}
+	b.compiler = compiler{previous: previous, problems: problemSet{}, homes: map[Ref]string{}, lastGood: previous.goodEntries(), refuse: setup.Refuse}
 	if previous != nil {
 		b.names.names = previous.names
 	}

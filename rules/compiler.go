@@ -20,6 +20,7 @@ type compiler struct {
 	known     [2]string // upstreams that are there: of the last good rule, v1 and v2
 	// lastGood finds the entry that was made from a row before, and the key at which it is.
 	lastGood func(Ref) (key string, e entry, ok bool)
+	refuse   func(*Target) error // see Setup.Refuse; may be nil
 }
 
 // maxParsed bounds how many texts of conditions are remembered.
@@ -231,11 +232,20 @@ func (c *compiler) lastTargets() map[int64]Target {
 	return last
 }
 
+func (c *compiler) checkTarget(row *Target) error {
+	err := row.Validate()
+	if err == nil && c.refuse != nil {
+		err = c.refuse(row)
+	}
+	return err
+}
+
 func (c *compiler) targets(rows []Target, last map[int64]Target) []Target {
 	targets := make([]Target, 0, len(rows))
 	for _, row := range rows {
-		if err := row.Validate(); err != nil {
+		if err := c.checkTarget(&row); err != nil {
 			good, ok := last[row.ID]
+			ok = ok && c.checkTarget(&good) == nil // it may have been let in before it was known what is ours
 			c.report("targets", strconv.FormatInt(row.ID, 10), "", err.Error(), ok)
 			if !ok {
 				continue

@@ -82,7 +82,7 @@ type placeEdit struct {
 
 func (v *View) edit() *updater {
 	e := &updater{next: *v, places: map[string]*placeEdit{}}
-	e.compiler = compiler{previous: v, upstreams: v.upstreams, problems: maps.Clone(v.problems), homes: maps.Clone(v.homes)}
+	e.compiler = compiler{previous: v, upstreams: v.upstreams, problems: maps.Clone(v.problems), homes: maps.Clone(v.homes), refuse: v.refuse}
 	e.names.names = v.names
 	return e
 }

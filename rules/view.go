@@ -27,6 +27,8 @@ type View struct {
 
 	problems problemSet
 	homes    map[Ref]string // of bad rows whose last good version serves: the key where it does
+
+	refuse func(*Target) error // see Setup.Refuse; may be nil
 }
 
 // Counts says how much there is.
@@ -109,6 +111,16 @@ func (v *View) Due(now time.Time) bool {
 	past, _ := slices.BinarySearch(v.times, v.at+1)
 	passed, _ := slices.BinarySearch(v.times, now.UnixMilli()+1)
 	return past != passed
+}
+
+// Refusing returns the view with what Update asks about targets: see Setup.Refuse. Those that it has serve on until then.
+func (v *View) Refusing(refuse func(*Target) error) *View {
+	if v == nil {
+		return nil
+	}
+	other := *v
+	other.refuse = refuse
+	return &other
 }
 
 // At returns the same rules as they are in force at another time.

@@ -40,6 +40,7 @@ type daemon struct {
 	finder       *discovery.Finder
 	account      *digitalocean.Account // nil without a token
 	upstreams    *upstream.Set
+	own          *ownAddresses
 	handler      *proxy.Handler
 	access       *proxy.AccessLog
 	pages        *proxy.Pages
@@ -59,6 +60,7 @@ type daemon struct {
 // process is the writer of the rules. store.ErrNeedsWriter says that this one has to be, before it can load them.
 func openDaemon(ctx context.Context, c Config, follow bool, sockets systemd.Sockets, notifier *systemd.Notifier, log *slog.Logger, accessLines io.Writer) (*daemon, error) {
 	d := &daemon{config: c, log: log, sockets: sockets, notifier: notifier, started: time.Now(), metrics: metrics.New()}
+	d.own = newOwnAddresses(sockets, c.RuntimeDir)
 	d.openLimits()
 	for _, open := range []func(context.Context) error{
 		func(ctx context.Context) error { return d.openRules(ctx, follow) }, d.openCertificates,
@@ -79,6 +81,7 @@ func (d *daemon) openRules(ctx context.Context, follow bool) (err error) {
 	options := storeOptions(d.config)
 	options.Follow = follow
 	options.Log = d.log
+	options.RefuseTarget = d.own.refuse
 	d.store, err = store.Open(ctx, options)
 	if err != nil {
 		return fmt.Errorf("rules: %w", err)

@@ -30,8 +30,8 @@ func (d *daemon) openAdmin() error {
 	}
 	d.admin = &admin.Server{
 		Prefetcher: prefetcher{d.certificates}, Certificates: d.desk,
-		TrustPeer: takeover.SameService,
-		Store:     d.store, Decide: func(r *http.Request) rules.Decision { return d.handler.Decide(r) },
+		TrustPeer: takeover.SameService, CheckTarget: d.own.check,
+		Store: d.store, Decide: func(r *http.Request) rules.Decision { return d.handler.Decide(r) },
 		Guarding: func(r *http.Request) proxy.Guarding { return d.handler.Guarding(r) },
 		Status:   d.parts, Ready: d.ready, Metrics: d.metrics.Handler(), Keys: keys, Log: d.log, Version: version,
 	}
@@ -160,7 +160,7 @@ func (d *daemon) upstreamParts() []admin.UpstreamStatus {
 		for j, t := range u.Targets {
 			list[i].Targets[j] = admin.TargetStatus{
 				URL: t.URL, Source: t.Source, State: t.State, Weight: t.Weight, InFlight: t.InFlight, Requests: t.Requests, Failures: t.Failures, LastError: t.LastError,
-				FailingSince: t.FailingSince, FailingBecause: t.FailingBecause, LatencyMS: float64(t.Latency.Microseconds()) / 1000,
+				FailingSince: t.FailingSince, FailingBecause: t.FailingBecause, LatencyMS: float64(t.Latency.Microseconds()) / 1000, TLSProblem: t.TLSProblem,
 			}
 		}
 	}

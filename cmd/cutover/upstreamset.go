@@ -156,6 +156,11 @@ func setUpstream(ctx context.Context, env *environment, s *session, w upstreamWi
 	if err != nil {
 		return err
 	}
+	for _, doubt := range result.Doubts {
+		if err := say(env.stderr, "warning: %s", doubt); err != nil {
+			return err
+		}
+	}
 	if w.dryRun {
 		return printDryRun(env, result)
 	}

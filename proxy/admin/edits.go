@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 
 	"cutover/rules"
 	"cutover/rules/store"
@@ -26,6 +27,10 @@ func (s *Server) edit(w http.ResponseWriter, r *http.Request) error {
 	for i := range request.Edits {
 		plainNumbers(request.Edits[i].Row)
 	}
+	doubts, err := s.checkTargets(r.Context(), request.Edits)
+	if err != nil {
+		return err
+	}
 	result, err := s.Store.Apply(r.Context(), authorOf(r.Context()), request.Edits, request.DryRun)
 	if err != nil {
 		return storeError(err)
@@ -33,8 +38,35 @@ func (s *Server) edit(w http.ResponseWriter, r *http.Request) error {
 	if result.Rows == nil {
 		result.Rows = []map[string]any{}
 	}
+	result.Doubts = doubts
 	writeJSON(w, http.StatusOK, result)
 	return nil
+}
+
+// targetsTime is how long an edit waits for what CheckTarget looks up, of all its targets.
+const targetsTime = 2 * time.Second
+
+// checkTargets looks at the targets that edits write, and returns what whoever wrote them should know.
+func (s *Server) checkTargets(ctx context.Context, edits []store.Edit) (doubts []string, err error) {
+	if s.CheckTarget == nil {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, targetsTime)
+	defer cancel()
+	for i, edit := range edits {
+		url, ok := edit.Row["url"].(string)
+		if !ok || edit.Table != store.TableTargets || edit.Remove {
+			continue
+		}
+		doubt, err := s.CheckTarget(ctx, url)
+		if err != nil {
+			return nil, &store.EditError{Index: i, Edit: edit, Message: err.Error(), Err: err}
+		}
+		if doubt != "" {
+			doubts = append(doubts, doubt)
+		}
+	}
+	return doubts, nil
 }
 
 // storeError tells the caller why the rules take no edits, if it is not the edit that is wrong. What the store says of

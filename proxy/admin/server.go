@@ -42,6 +42,9 @@ type Server struct {
 	// TrustPeer reports whether a process is another worker of this service, which may ask on behalf of others; nil trusts
 	// none.
 	TrustPeer func(pid, uid int) bool
+	// CheckTarget looks at the url of a target before an edit writes it: an error refuses it, a doubt is told with the result. It may
+	// take as long as ctx; nil lets everything pass.
+	CheckTarget func(ctx context.Context, url string) (doubt string, err error)
 	// Prefetcher orders certificates before anybody asks for them; nil means that this is no daemon.
 	Prefetcher Prefetcher
 	// Certificates is asked for what concerns them; nil means that there are none to speak of.

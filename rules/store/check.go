@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
 	"cutover/rules"
 )
@@ -77,7 +76,7 @@ func check(ctx context.Context, q queryer) (Report, error) {
 	if err := checkReader(ctx, q, generation); err != nil {
 		return Report{}, err
 	}
-	l, err := loadOf(ctx, q, generation, nil, time.Now())
+	l, err := loadOf(ctx, q, generation, nil, &Options{})
 	if err != nil {
 		return Report{}, err
 	}

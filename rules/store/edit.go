@@ -58,6 +58,8 @@ type Result struct {
 	Changed int              `json:"changed"`
 	Rows    []map[string]any `json:"rows"` // each edit's row as it stands afterwards, or as it was before it was removed
 	Seq     int64            `json:"seq"`  // of the newest change in the journal
+	// Doubts are what whoever asked for it should know about edits that make sense nevertheless.
+	Doubts []string `json:"doubts,omitempty"`
 }
 
 // applyEdits makes the edits of one request inside a transaction.

@@ -77,7 +77,7 @@ func (s *Store) compare(ctx context.Context, from loaded) jobDone {
 		if err := s.checkNotHeld(ctx, q); err != nil { // it has begun meanwhile
 			return err
 		}
-		done.fresh, err = load(ctx, q, from.view, s.options.now())
+		done.fresh, err = load(ctx, q, from.view, &s.options)
 		return err
 	})
 	if done.err == nil && done.fresh.mark == from.mark {

@@ -23,12 +23,12 @@ type mark struct {
 
 // load reads everything that decides requests. Rows that make no sense fall back on previous, which may be nil. Columns
 // are always named, so that a newer schema may add some.
-func load(ctx context.Context, q queryer, previous *rules.View, now time.Time) (loaded, error) {
-	return loadOf(ctx, q, rules.Schema, previous, now)
+func load(ctx context.Context, q queryer, previous *rules.View, o *Options) (loaded, error) {
+	return loadOf(ctx, q, rules.Schema, previous, o)
 }
 
 // loadOf is load for a schema that may be an older one: what it lacks has its default.
-func loadOf(ctx context.Context, q queryer, generation int, previous *rules.View, now time.Time) (loaded, error) {
+func loadOf(ctx context.Context, q queryer, generation int, previous *rules.View, o *Options) (loaded, error) {
 	columns := columnsOf(generation)
 	setup, err := loadSetup(ctx, q, columns, previous)
 	if err != nil {
@@ -38,6 +38,7 @@ func loadOf(ctx context.Context, q queryer, generation int, previous *rules.View
 	if err != nil {
 		return loaded{}, err
 	}
+	setup.Refuse = o.RefuseTarget
 	builder := rules.NewBuilder(setup, previous)
 	if err := loadHosts(ctx, q, columns, builder); err != nil {
 		return loaded{}, err
@@ -55,7 +56,7 @@ func loadOf(ctx context.Context, q queryer, generation int, previous *rules.View
 	if err := ruleBulk(builder).load(ctx, q); err != nil {
 		return loaded{}, err
 	}
-	view, err := builder.View(now)
+	view, err := builder.View(o.now())
 	return loaded{view, newest}, err
 }
 

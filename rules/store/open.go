@@ -55,7 +55,7 @@ func (s *Store) openFirst(ctx context.Context) error {
 		s.options.log().Warn("the snapshot of the rules cannot be used; they are read from the database", slog.Any("error", err))
 	}
 	if err == nil {
-		last.view = last.view.At(s.options.now())
+		last.view = last.view.At(s.options.now()).Refusing(s.options.RefuseTarget)
 		s.show(last)
 		s.thawed, s.saved = sound, last.mark
 	}

@@ -68,7 +68,7 @@ func (s *Store) readAll(ctx context.Context, q queryer) (followed, error) {
 	if err := s.checkNotHeld(ctx, q); err != nil {
 		return followed{}, err
 	}
-	l, err := load(ctx, q, s.published().view, s.options.now())
+	l, err := load(ctx, q, s.published().view, &s.options)
 	return followed{loaded: l}, err
 }
 

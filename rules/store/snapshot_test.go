@@ -248,7 +248,7 @@ var errNotYet = errors.New("the last change is not in force yet")
 
 func expectServed(q queryer, s *Store) error {
 	served := s.Snapshot()
-	fresh, err := load(context.Background(), q, served.View, s.options.now())
+	fresh, err := load(context.Background(), q, served.View, &s.options)
 	if err != nil {
 		return err
 	}

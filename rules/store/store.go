@@ -31,6 +31,9 @@ type Options struct {
 	Now          func() time.Time // nil means time.Now
 	KeepChanges  int              // how many changes the journal keeps at most; 0 means a million
 	KeepFor      time.Duration    // how long it keeps them at most; 0 means 365 days
+	// RefuseTarget returns why a target must not serve in this process, such as one that leads back to it: its row is set aside as
+	// one that makes no sense. It is called wherever upstreams are read, and must not wait. nil refuses none.
+	RefuseTarget func(*rules.Target) error
 }
 
 func (o Options) pollInterval() time.Duration {
