@@ -32,6 +32,9 @@ func (h *Handler) forward(e *exchange, view *rules.View) *problem {
 	}
 	ctx, cancel := context.WithCancel(upstream.WithChosen(e.in.Context(), &e.target))
 	defer cancel()
+	if upstream.NeedsVisitor(up) {
+		ctx = h.withVisitor(ctx, e)
+	}
 	defer func() { e.parting.stop() }() // of what the answer turns out to be
 	var failed *problem
 	forwarder := httputil.ReverseProxy{
@@ -110,7 +113,7 @@ func failure(ctx context.Context, err error) *problem {
 		return &problem{status: statusClientGone, cause: fmt.Errorf("the visitor left: %w", err)}
 	case errors.As(err, &visitors):
 		return &problem{status: statusOfUpload(visitors.Err), cause: err}
-	case errors.Is(err, upstream.ErrNoTarget):
+	case errors.Is(err, upstream.ErrNoTarget), errors.Is(err, upstream.ErrFull), errors.Is(err, upstream.ErrQueueTimeout):
 		return &problem{status: http.StatusServiceUnavailable, cause: err}
 	case upstream.IsTimeout(err):
 		return &problem{status: http.StatusGatewayTimeout, cause: err}

@@ -155,7 +155,7 @@ func (d *daemon) upstreamParts() []admin.UpstreamStatus {
 	used := d.upstreams.Status()
 	list := make([]admin.UpstreamStatus, len(used))
 	for i, u := range used {
-		list[i] = admin.UpstreamStatus{Name: u.Name, Targets: make([]admin.TargetStatus, len(u.Targets))}
+		list[i] = admin.UpstreamStatus{Name: u.Name, Targets: make([]admin.TargetStatus, len(u.Targets)), Waiting: u.Waiting}
 		for j, t := range u.Targets {
 			list[i].Targets[j] = admin.TargetStatus{
 				URL: t.URL, State: t.State, Weight: t.Weight, InFlight: t.InFlight, Requests: t.Requests, Failures: t.Failures, LastError: t.LastError,

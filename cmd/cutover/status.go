@@ -236,6 +236,9 @@ func upstreamStatusLines(upstreams []admin.UpstreamStatus, running bool) [][2]st
 			lines = append(lines, [2]string{label, targetText(&t, running)})
 			label = ""
 		}
+		if u.Waiting > 0 {
+			lines = append(lines, [2]string{label, fmt.Sprintf("%d requests wait in line: every target has max_in_flight of them", u.Waiting)})
+		}
 	}
 	return lines
 }

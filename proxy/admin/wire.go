@@ -232,6 +232,7 @@ type FileStatus struct {
 type UpstreamStatus struct {
 	Name    string         `json:"name"`
 	Targets []TargetStatus `json:"targets"`
+	Waiting int            `json:"waiting,omitempty"` // requests in line, since every target has max_in_flight of them
 }
 
 // TargetStatus is a target as it is right now.

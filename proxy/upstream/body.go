@@ -39,7 +39,7 @@ func (b *heldBody) again() (io.ReadCloser, error) {
 // watched counts a request as in flight until its answer's body is closed, and a body that breaks off as a failure.
 // A body that can be written to, as after a 101, stays one that can.
 func (p *Pool) watched(ctx context.Context, t *target, body io.ReadCloser, upgrade bool) io.ReadCloser {
-	end := sync.OnceFunc(func() { t.state.inFlight.Add(-1) })
+	end := sync.OnceFunc(t.giveBack)
 	if tunnel, ok := body.(io.ReadWriteCloser); ok {
 		return &watchedTunnel{tunnel, end}
 	}

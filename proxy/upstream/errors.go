@@ -29,12 +29,14 @@ func isVisitors(err error) bool {
 	return errors.As(err, &visitors)
 }
 
-// Cause names, in one word for logs and metrics, why an attempt failed: "no_target", "canceled" (the visitor left),
+// Cause names, in one word for logs and metrics, why an attempt failed: "no_target", "full", "canceled" (the visitor left),
 // "request" (the visitor's request broke off), "dial", "timeout" or "broken".
 func Cause(err error) string {
 	switch {
 	case errors.Is(err, ErrNoTarget):
 		return "no_target"
+	case errors.Is(err, ErrFull), errors.Is(err, ErrQueueTimeout):
+		return "full"
 	case errors.Is(err, context.Canceled):
 		return "canceled"
 	case isVisitors(err):

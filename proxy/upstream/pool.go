@@ -17,14 +17,21 @@ type Pool struct {
 	upstream *rules.Upstream
 	targets  []*target
 	set      *Set
-	repeats  *budget
+	*lasting
+}
+
+// lasting is what of an upstream outlives a change of its row.
+type lasting struct {
+	repeats *budget
+	turns   turns
+	line    line
 }
 
 func newPool(u *rules.Upstream, last *Pool, s *Set) *Pool {
-	p := &Pool{upstream: u, set: s, repeats: newBudget()}
+	p := &Pool{upstream: u, set: s, lasting: &lasting{repeats: newBudget()}}
 	kept := map[string]*target{}
 	if last != nil {
-		p.repeats = last.repeats
+		p.lasting = last.lasting
 		for _, t := range last.targets {
 			kept[t.row.URL] = t
 		}
@@ -35,8 +42,10 @@ func newPool(u *rules.Upstream, last *Pool, s *Set) *Pool {
 		if err != nil {
 			continue // rules.Target.Validate refuses such a row
 		}
+		t.line = &p.line
 		p.targets = append(p.targets, t)
 	}
+	p.line.adopt(p)
 	return p
 }
 
@@ -56,26 +65,38 @@ func (p *Pool) closeIdle(other *Pool) {
 
 // RoundTrip sends a request to a target; each gets it at most once. The next target is tried where no connection could be made,
 // since nothing was sent; and where a connection broke before an answer, if the request may be repeated and not too many are.
-// A body is never read for an attempt that another follows. An error wraps ErrNoTarget, ErrUnreachable, or what broke the
-// exchange off; see Cause and IsTimeout.
+// Where all targets have as many requests as they may, it waits for one. A body is never read for an attempt that another follows.
+// An error wraps ErrNoTarget, ErrFull, ErrQueueTimeout, ErrUnreachable, or what broke the exchange off; see Cause and IsTimeout.
 func (p *Pool) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := p.send(r)
+	if err != nil {
+		return nil, fmt.Errorf("upstream %q: %w", p.upstream.Name, err)
+	}
+	return response, nil
+}
+
+func (p *Pool) send(r *http.Request) (*http.Response, error) {
 	var room [4]*target
-	tried := room[:0]
+	w := p.wishOf(r.Context())
+	w.tried = room[:0]
 	last := ErrNoTarget
 	p.repeats.earn()
 	for {
-		t := p.pick(tried)
-		if t == nil {
-			return nil, fmt.Errorf("upstream %q: %w", p.upstream.Name, last)
+		t, err := p.take(r.Context(), &w)
+		if err != nil {
+			return nil, err
 		}
-		tried = append(tried, t)
+		if t == nil {
+			return nil, last
+		}
+		w.tried = append(w.tried, t)
 		response, fate, err := p.attempt(t, r)
 		if err == nil {
 			return response, nil
 		}
 		last = fmt.Errorf("target %s: %w", t.row.URL, err)
-		if r.Context().Err() != nil || fate == unfit || fate == sent && !p.mayRepeat(r, err, len(tried)) {
-			return nil, fmt.Errorf("upstream %q: %w", p.upstream.Name, last)
+		if r.Context().Err() != nil || fate == unfit || fate == sent && !p.mayRepeat(r, err, len(w.tried)) {
+			return nil, last
 		}
 	}
 }
@@ -86,7 +107,7 @@ func (p *Pool) mayRepeat(r *http.Request, err error, attempts int) bool {
 	return isRepeatable(r) && !isUpgrade(r) && Cause(err) == "broken" && attempts < len(p.targets) && p.repeats.spend()
 }
 
-// attempt sends a request to one target; its fate says something only if there is an error.
+// attempt sends a request to a target that was taken for it; its fate says something only if there is an error.
 func (p *Pool) attempt(t *target, r *http.Request) (*http.Response, fate, error) {
 	progress := &progress{}
 	ctx := progress.follow(r.Context())
@@ -101,15 +122,15 @@ func (p *Pool) attempt(t *target, r *http.Request) (*http.Response, fate, error)
 		}
 	}
 	t.state.requests.Add(1)
-	t.state.inFlight.Add(1)
 	if chosen := chosenTarget(ctx); chosen != nil {
 		*chosen = t.row.URL
 	}
 	began := time.Now()
 	response, err := t.connections.send(out)
 	if err != nil {
-		t.state.inFlight.Add(-1)
-		return nil, progress.fate(), p.failed(ctx, t, progress.explain(err), isUpgrade(r))
+		err = p.failed(ctx, t, progress.explain(err), isUpgrade(r))
+		t.giveBack()
+		return nil, progress.fate(), err
 	}
 	p.answered(t, response, began, hasBody)
 	response.Body = p.watched(ctx, t, response.Body, isUpgrade(r))
@@ -151,20 +172,32 @@ func (p *Pool) report(t *target, err error) error {
 	return err
 }
 
-// pick chooses among the targets that are ready and were not tried; among those that fail only if there is no other. It
-// returns nil where there is none.
-func (p *Pool) pick(tried []*target) *target {
+// pick chooses among the targets that are ready, have room and were not tried; among those that fail only if there is no other, nor
+// one without room. It returns nil where there is none, and whether that is for want of room.
+func (p *Pool) pick(w *wish) (t *target, full bool) {
 	var room [16]*target
 	for _, fails := range []bool{false, true} {
 		among := room[:0]
 		for _, t := range p.targets {
-			if t.isReady() && t.fails() == fails && !slices.Contains(tried, t) {
+			switch {
+			case !t.isReady() || t.fails() != fails || w.hasTried(t):
+			case p.isFull(t):
+				full = true
+			default:
 				among = append(among, t)
 			}
 		}
-		if t := choose(among); t != nil {
-			return t
+		if t := p.choose(among, w); t != nil {
+			return t, false
+		}
+		if full {
+			break
 		}
 	}
-	return nil
+	return nil, full
+}
+
+func (p *Pool) isFull(t *target) bool {
+	most := int64(p.upstream.MaxInFlight)
+	return most > 0 && t.state.inFlight.Load() >= most
 }

@@ -117,6 +117,7 @@ func (s *Set) Close() {
 type Status struct {
 	Name    string
 	Targets []TargetStatus
+	Waiting int // requests in line, since every target has as many as it may
 }
 
 // TargetStatus is a target as it is right now.
@@ -141,7 +142,7 @@ func (s *Set) Status() []Status {
 	defer s.mu.Unlock()
 	list := make([]Status, 0, len(s.pools))
 	for name, g := range s.pools {
-		status := Status{Name: name}
+		status := Status{Name: name, Waiting: int(g.current.line.length.Load())}
 		for _, t := range g.current.targets {
 			status.Targets = append(status.Targets, t.status())
 		}

@@ -10,8 +10,10 @@ import (
 // target is a row with what is known of it.
 type target struct {
 	row         rules.Target
+	spot        uint64 // of its URL, for favourite
 	connections *connections
 	state       *state
+	line        *line // of its upstream
 }
 
 // state outlives a change of the row, as long as the URL stays.
@@ -21,6 +23,7 @@ type state struct {
 	lastError          atomic.Pointer[string]
 	latency            latency
 	health             health
+	credit             float64 // of turns, by whose lock it is held
 }
 
 // newTarget returns a target that keeps the connections and the state of the one before it, if there was one with the same URL;
@@ -30,7 +33,7 @@ func newTarget(row rules.Target, before *target, m manner, o Options) (*target, 
 	if err != nil {
 		return nil, err
 	}
-	t := &target{row: row, state: &state{}}
+	t := &target{row: row, spot: spotOf(row.URL), state: &state{}}
 	if before != nil {
 		t.state, t.connections = before.state, before.connections
 	}
