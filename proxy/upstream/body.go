@@ -5,36 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
-	"sync/atomic"
 )
-
-// heldBody keeps a request's body open when an attempt ends, and tells the visitor's failures from the target's.
-type heldBody struct {
-	io.ReadCloser
-	begun atomic.Bool // something of it was read
-}
-
-func (b *heldBody) Read(p []byte) (int, error) {
-	b.begun.Store(true)
-	n, err := b.ReadCloser.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		err = &VisitorError{err}
-	}
-	return n, err
-}
-
-// Close leaves it open.
-func (*heldBody) Close() error { return nil }
-
-var errBegun = errors.New("the body was read already")
-
-// again is what http.Request.GetBody wants, for a request of which nothing was sent.
-func (b *heldBody) again() (io.ReadCloser, error) {
-	if b.begun.Load() {
-		return nil, errBegun
-	}
-	return b, nil
-}
 
 // watched counts a request as in flight until its answer's body is closed, and a body that breaks off as a failure.
 // A body that can be written to, as after a 101, stays one that can.

@@ -64,8 +64,8 @@ func (p *Pool) closeIdle(other *Pool) {
 }
 
 // RoundTrip sends a request to a target; each gets it at most once. The next target is tried where no connection could be made,
-// since nothing was sent; and where a connection broke before an answer, if the request may be repeated and not too many are.
-// Where all targets have as many requests as they may, it waits for one. A body is never read for an attempt that another follows.
+// since nothing was sent; and where a connection broke before an answer, if the request may be repeated, its body was kept, and
+// not too many are. Where all targets have as many requests as they may, it waits for one.
 // An error wraps ErrNoTarget, ErrFull, ErrQueueTimeout, ErrUnreachable, or what broke the exchange off; see Cause and IsTimeout.
 func (p *Pool) RoundTrip(r *http.Request) (*http.Response, error) {
 	response, err := p.send(r)
@@ -79,6 +79,7 @@ func (p *Pool) send(r *http.Request) (*http.Response, error) {
 	var room [4]*target
 	w := p.wishOf(r.Context())
 	w.tried = room[:0]
+	body := p.keep(r)
 	last := ErrNoTarget
 	p.repeats.earn()
 	for {
@@ -90,35 +91,27 @@ func (p *Pool) send(r *http.Request) (*http.Response, error) {
 			return nil, last
 		}
 		w.tried = append(w.tried, t)
-		response, fate, err := p.attempt(t, r)
+		response, fate, err := p.attempt(t, r, body)
 		if err == nil {
 			return response, nil
 		}
 		last = fmt.Errorf("target %s: %w", t.row.URL, err)
-		if r.Context().Err() != nil || fate == unfit || fate == sent && !p.mayRepeat(r, err, len(w.tried)) {
+		if !p.goesOn(r, fate, err, len(w.tried), body) {
 			return nil, last
 		}
 	}
 }
 
-// mayRepeat reports whether a request that a target may have got can be sent to another. Too late an answer is none: who
-// waited for so long need not wait as long again.
-func (p *Pool) mayRepeat(r *http.Request, err error, attempts int) bool {
-	return isRepeatable(r) && !isUpgrade(r) && Cause(err) == "broken" && attempts < len(p.targets) && p.repeats.spend()
-}
-
 // attempt sends a request to a target that was taken for it; its fate says something only if there is an error.
-func (p *Pool) attempt(t *target, r *http.Request) (*http.Response, fate, error) {
+func (p *Pool) attempt(t *target, r *http.Request, body *keptBody) (*http.Response, fate, error) {
 	progress := &progress{}
 	ctx := progress.follow(r.Context())
 	out := r.WithContext(ctx)
-	hasBody := r.Body != nil && r.Body != http.NoBody
-	if hasBody {
+	if body != nil {
 		// The transport closes a body even when it cannot connect; it must stay for the next target.
-		held := &heldBody{ReadCloser: r.Body}
-		out.Body = held
+		out.Body = body.open()
 		if t.connections.multiplexed != nil {
-			out.GetBody = held.again // a connection that others share may be given up at the moment when it is chosen
+			out.GetBody = body.again // a connection that others share may be given up at the moment when it is chosen
 		}
 	}
 	t.state.requests.Add(1)
@@ -132,7 +125,7 @@ func (p *Pool) attempt(t *target, r *http.Request) (*http.Response, fate, error)
 		t.giveBack()
 		return nil, progress.fate(), err
 	}
-	p.answered(t, response, began, hasBody)
+	p.answered(t, response, began, body != nil)
 	response.Body = p.watched(ctx, t, response.Body, isUpgrade(r))
 	return response, sent, nil
 }

@@ -260,7 +260,7 @@ func TestATunnelTakesRoomUntilItIsClosed(t *testing.T) {
 	}))
 	t.Cleanup(server.Close)
 	u := upstreamOf(server.URL)
-	u.MaxInFlight = 1
+	u.Room = rules.Room{MaxInFlight: 1}
 	set := newSet(t, Options{})
 	r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
 	r.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"x"}}
