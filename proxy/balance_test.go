@@ -1,8 +1,11 @@
 package proxy
 
 import (
+	"bufio"
 	"fmt"
+	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -79,4 +82,61 @@ func TestAFullUpstreamAnswersUnavailableAndSaysWhenToRetry(t *testing.T) {
 			eventually(t, "the line that says why", func() bool { return strings.Contains(s.log.String(), row.says) })
 		})
 	}
+}
+
+func TestAnUpstreamThatIsLeftAloneAnswersUnavailableAndSaysForHowLong(t *testing.T) {
+	s := newSite(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }), nil,
+		func(s *site) { s.rows.Upstreams[0].Breaker = rules.Breaker{Percent: 100, Requests: 2, Pause: 600} })
+	for range 2 {
+		if a := s.get(t, "a.test", "/", nil); a.StatusCode != http.StatusInternalServerError {
+			t.Fatal(a.StatusCode)
+		}
+	}
+	a := s.get(t, "a.test", "/", nil)
+	seconds, _ := strconv.Atoi(a.Header.Get("Retry-After"))
+	if a.StatusCode != http.StatusServiceUnavailable || seconds < 500 || seconds > 600 {
+		t.Errorf("%d %v", a.StatusCode, a.Header)
+	}
+}
+
+func TestATargetThatTakesNothingOfAnUploadIsAGatewayTimeout(t *testing.T) {
+	ended := make(chan struct{})
+	s := newSite(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-ended }), nil,
+		func(s *site) { s.rows.Upstreams[0].Timeouts.Idle = 0.3 })
+	defer close(ended)
+	c := s.dial(t)
+	var visitor sync.WaitGroup
+	defer visitor.Wait()
+	visitor.Go(func() {
+		write(t, c, "POST / HTTP/1.1\nHost: a.test\nContent-Length: 1000000000\n\n")
+		block := make([]byte, 64<<10)
+		for {
+			if _, err := c.Write(block); err != nil {
+				return
+			}
+		}
+	})
+	answer, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = answer.Body.Close()
+	_ = c.Close()
+	if answer.StatusCode != http.StatusGatewayTimeout {
+		t.Errorf("got %d", answer.StatusCode)
+	}
+}
+
+func TestAnAnswerThatRestsForTooLongIsSeenToBeBroken(t *testing.T) {
+	s := newSite(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "half")
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	}), nil, func(s *site) { s.rows.Upstreams[0].Timeouts.Idle = 0.2 })
+	c := s.dial(t)
+	write(t, c, "GET / HTTP/1.1\nHost: a.test\n\n")
+	if text, err := io.ReadAll(c); strings.HasSuffix(string(text), "0\r\n\r\n") {
+		t.Errorf("half an answer looks whole: %q, %v", text, err)
+	}
+	eventually(t, "the line", func() bool { return strings.Contains(s.lines.String(), "idle_timeout") })
 }

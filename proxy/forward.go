@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -115,6 +116,9 @@ func failure(ctx context.Context, err error) *problem {
 		return &problem{status: statusOfUpload(visitors.Err), cause: err}
 	case errors.Is(err, upstream.ErrNoTarget), errors.Is(err, upstream.ErrFull), errors.Is(err, upstream.ErrQueueTimeout):
 		return &problem{status: http.StatusServiceUnavailable, cause: err}
+	case errors.Is(err, upstream.ErrOpen):
+		wait := upstream.RetryAfter(err).Seconds()
+		return &problem{status: http.StatusServiceUnavailable, cause: err, retryAfter: max(1, int(math.Ceil(wait)))}
 	case upstream.IsTimeout(err):
 		return &problem{status: http.StatusGatewayTimeout, cause: err}
 	}

@@ -29,6 +29,14 @@ func (d *daemon) addGauges() {
 	d.metrics.GaugeBy("cutover_upstream_waiting", "Requests in line, since every target of their upstream has max_in_flight of them.", "upstream", func() map[string]float64 {
 		return d.ofUpstreams(func(s *upstream.Status) float64 { return float64(s.Waiting) })
 	})
+	d.metrics.GaugeBy("cutover_upstream_open", "1 while the circuit breaker of an upstream is open: its visitors get 503.", "upstream", func() map[string]float64 {
+		return d.ofUpstreams(func(s *upstream.Status) float64 {
+			if s.OpenSince.IsZero() {
+				return 0
+			}
+			return 1
+		})
+	})
 	gauge("cutover_rule_problems", "Rows that are not served as they are written.", func() float64 { return float64(len(d.store.Snapshot().Problems)) })
 	gauge("cutover_database_problem", "1 while the database has a problem; cutover status says which.", func() float64 {
 		if d.store.Health().Problem != "" {

@@ -4,36 +4,45 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/http"
 	"sync"
 )
 
 // watched counts a request as in flight until its answer's body is closed, and a body that breaks off as a failure.
-// A body that can be written to, as after a 101, stays one that can.
-func (p *Pool) watched(ctx context.Context, t *target, body io.ReadCloser, upgrade bool) io.ReadCloser {
-	end := sync.OnceFunc(t.giveBack)
-	if tunnel, ok := body.(io.ReadWriteCloser); ok {
+// A body that can be written to, as after a 101, stays one that can, and may rest for as long as it likes.
+func (p *Pool) watched(r *http.Request, t *target, response *http.Response, idle *idle) io.ReadCloser {
+	end := sync.OnceFunc(func() {
+		idle.over()
+		t.giveBack()
+	})
+	if tunnel, ok := response.Body.(io.ReadWriteCloser); ok {
 		return &watchedTunnel{tunnel, end}
 	}
-	fail := func(err error) { _ = p.failed(ctx, t, err, upgrade) }
-	return &watchedBody{body, fail, end}
+	fail := func(err error) error {
+		err = p.failed(r, t, idle.explain(err))
+		p.turned(r, response, err)
+		return err
+	}
+	return &watchedBody{idle.download(response), fail, end}
 }
 
 type watchedBody struct {
 	io.ReadCloser
-	fail func(error)
+	fail func(error) error
 	end  func()
 }
 
 func (b *watchedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
-		b.fail(err)
+		err = b.fail(err)
 	}
 	return n, err
 }
 
+// Close ends the count last: until then the connection may still be busy.
 func (b *watchedBody) Close() error {
-	b.end()
+	defer b.end()
 	return b.ReadCloser.Close()
 }
 

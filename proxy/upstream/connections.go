@@ -74,7 +74,7 @@ func (c *connections) newTransport(idleTimeout time.Duration) *http.Transport {
 		DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx) },
 		Protocols:              protocols,
 		TLSClientConfig:        c.options.tlsConfig(),
-		TLSHandshakeTimeout:    5 * time.Second,
+		TLSHandshakeTimeout:    c.tlsTimeout(),
 		ExpectContinueTimeout:  time.Second, // the target decides whether it wants the body
 		DisableCompression:     true,
 		MaxIdleConnsPerHost:    idleConnections,
@@ -91,11 +91,25 @@ func (c *connections) newTransport(idleTimeout time.Duration) *http.Transport {
 const vanished = 20 * time.Second
 
 func (c *connections) dial(ctx context.Context) (net.Conn, error) {
-	dialer := &net.Dialer{Timeout: c.options.dialTimeout(), KeepAlive: 30 * time.Second}
+	dialer := &net.Dialer{Timeout: c.connectTimeout(), KeepAlive: 30 * time.Second}
 	if c.address.Network == "tcp" {
 		dialer.Control = giveUpOnTheVanished
 	}
 	return dialer.DialContext(ctx, c.address.Network, c.address.Dial)
+}
+
+func (c *connections) connectTimeout() time.Duration {
+	if c.manner.timeouts.Connect > 0 {
+		return rules.Seconds(c.manner.timeouts.Connect)
+	}
+	return c.options.dialTimeout()
+}
+
+func (c *connections) tlsTimeout() time.Duration {
+	if c.manner.timeouts.TLS > 0 {
+		return rules.Seconds(c.manner.timeouts.TLS)
+	}
+	return 5 * time.Second
 }
 
 func giveUpOnTheVanished(_, _ string, raw syscall.RawConn) error {
@@ -150,7 +164,7 @@ func isRepeatable(r *http.Request) bool {
 
 // try makes a connection, TLS included where the target wants it, and closes it.
 func (c *connections) try(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, c.options.dialTimeout())
+	ctx, cancel := context.WithTimeout(ctx, c.connectTimeout()+c.tlsTimeout())
 	defer cancel()
 	conn, err := c.dial(ctx)
 	if err != nil {

@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -25,6 +24,7 @@ type lasting struct {
 	repeats *budget
 	turns   turns
 	line    line
+	breaker breaker
 }
 
 func newPool(u *rules.Upstream, last *Pool, s *Set) *Pool {
@@ -49,6 +49,15 @@ func newPool(u *rules.Upstream, last *Pool, s *Set) *Pool {
 	return p
 }
 
+// status is that of the upstream, without its targets.
+func (p *Pool) status() Status {
+	s := Status{Name: p.upstream.Name, Waiting: int(p.line.length.Load())}
+	if o := p.breaker.state(); o != nil && p.upstream.Breaker.Percent > 0 {
+		s.OpenSince, s.OpenBecause = o.since, o.why
+	}
+	return s
+}
+
 // has reports whether a target of the pool uses these connections.
 func (p *Pool) has(c *connections) bool {
 	return slices.ContainsFunc(p.targets, func(t *target) bool { return t.connections == c })
@@ -66,9 +75,13 @@ func (p *Pool) closeIdle(other *Pool) {
 // RoundTrip sends a request to a target; each gets it at most once. The next target is tried where no connection could be made,
 // since nothing was sent; and where a connection broke before an answer, if the request may be repeated, its body was kept, and
 // not too many are. Where all targets have as many requests as they may, it waits for one.
-// An error wraps ErrNoTarget, ErrFull, ErrQueueTimeout, ErrUnreachable, or what broke the exchange off; see Cause and IsTimeout.
+// An error wraps ErrNoTarget, ErrFull, ErrQueueTimeout, ErrOpen, ErrUnreachable, or what broke the exchange off; see Cause and IsTimeout.
 func (p *Pool) RoundTrip(r *http.Request) (*http.Response, error) {
-	response, err := p.send(r)
+	send := p.send
+	if p.upstream.Breaker.Percent > 0 {
+		send = p.guarded
+	}
+	response, err := send(r)
 	if err != nil {
 		return nil, fmt.Errorf("upstream %q: %w", p.upstream.Name, err)
 	}
@@ -105,11 +118,11 @@ func (p *Pool) send(r *http.Request) (*http.Response, error) {
 // attempt sends a request to a target that was taken for it; its fate says something only if there is an error.
 func (p *Pool) attempt(t *target, r *http.Request, body *keptBody) (*http.Response, fate, error) {
 	progress := &progress{}
-	ctx := progress.follow(r.Context())
-	out := r.WithContext(ctx)
+	ctx, idle := p.withIdle(r.Context())
+	out := r.WithContext(progress.follow(ctx))
 	if body != nil {
 		// The transport closes a body even when it cannot connect; it must stay for the next target.
-		out.Body = body.open()
+		out.Body = idle.upload(body.open())
 		if t.connections.multiplexed != nil {
 			out.GetBody = body.again // a connection that others share may be given up at the moment when it is chosen
 		}
@@ -121,12 +134,13 @@ func (p *Pool) attempt(t *target, r *http.Request, body *keptBody) (*http.Respon
 	began := time.Now()
 	response, err := t.connections.send(out)
 	if err != nil {
-		err = p.failed(ctx, t, progress.explain(err), isUpgrade(r))
+		idle.over()
+		err = p.failed(r, t, idle.explain(progress.explain(err)))
 		t.giveBack()
 		return nil, progress.fate(), err
 	}
 	p.answered(t, response, began, body != nil)
-	response.Body = p.watched(ctx, t, response.Body, isUpgrade(r))
+	response.Body = p.watched(r, t, response, idle)
 	return response, sent, nil
 }
 
@@ -142,14 +156,14 @@ func (p *Pool) answered(t *target, response *http.Response, began time.Time, had
 
 // failed counts a failure, unless it is the visitor who ended the request, and returns it. That a target does not change the
 // protocol when a visitor wants it to says nothing of its health: else any visitor could have it left out.
-func (p *Pool) failed(ctx context.Context, t *target, err error, upgrade bool) error {
-	if ctx.Err() != nil || isVisitors(err) {
+func (p *Pool) failed(r *http.Request, t *target, err error) error {
+	if r.Context().Err() != nil || isVisitors(err) {
 		return err
 	}
 	t.state.failures.Add(1)
 	text := err.Error()
 	t.state.lastError.Store(&text)
-	if upgrade && !errors.Is(err, ErrUnreachable) {
+	if isUpgrade(r) && !errors.Is(err, ErrUnreachable) {
 		return p.report(t, err)
 	}
 	if f := t.state.health.failed(err, time.Now()); f != nil {

@@ -23,7 +23,8 @@ type state struct {
 	lastError          atomic.Pointer[string]
 	latency            latency
 	health             health
-	credit             float64 // of turns, by whose lock it is held
+	checkTook          atomic.Int64 // nanoseconds; 0 for no check
+	credit             float64      // of turns, by whose lock it is held
 }
 
 // newTarget returns a target that keeps the connections and the state of the one before it, if there was one with the same URL;
@@ -52,6 +53,9 @@ func (t *target) status() TargetStatus {
 	s := TargetStatus{
 		Target: t.row, InFlight: t.state.inFlight.Load(), Requests: t.state.requests.Load(), Failures: t.state.failures.Load(),
 		Latency: t.state.latency.get(time.Now()),
+	}
+	if t.state.health.checked.Load() {
+		s.Checked = time.Duration(t.state.checkTook.Load())
 	}
 	if text := t.state.lastError.Load(); text != nil {
 		s.LastError = *text
