@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -32,6 +33,7 @@ type connections struct {
 	options Options
 	address rules.Address
 	manner  manner
+	usually atomic.Int64 // nanoseconds that making a connection takes
 
 	// HTTP/1.1 carries WebSocket, and hands trailers and early answers through as they are.
 	repeatable, unrepeatable *http.Transport
@@ -95,7 +97,17 @@ func (c *connections) dial(ctx context.Context) (net.Conn, error) {
 	if c.address.Network == "tcp" {
 		dialer.Control = giveUpOnTheVanished
 	}
-	return dialer.DialContext(ctx, c.address.Network, c.address.Dial)
+	hesitant, stop := c.hesitantly(ctx)
+	defer stop()
+	began := time.Now()
+	conn, err := dialer.DialContext(hesitant, c.address.Network, c.address.Dial)
+	switch {
+	case err == nil:
+		c.connectedIn(time.Since(began))
+	case errors.Is(context.Cause(hesitant), errHangs):
+		err = errHangs
+	}
+	return conn, err
 }
 
 func (c *connections) connectTimeout() time.Duration {

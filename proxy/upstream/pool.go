@@ -104,7 +104,7 @@ func (p *Pool) send(r *http.Request) (*http.Response, error) {
 			return nil, last
 		}
 		w.tried = append(w.tried, t)
-		response, fate, err := p.attempt(t, r, body)
+		response, fate, err := p.attempt(t, r, &w, body)
 		if err == nil {
 			return response, nil
 		}
@@ -116,10 +116,10 @@ func (p *Pool) send(r *http.Request) (*http.Response, error) {
 }
 
 // attempt sends a request to a target that was taken for it; its fate says something only if there is an error.
-func (p *Pool) attempt(t *target, r *http.Request, body *keptBody) (*http.Response, fate, error) {
+func (p *Pool) attempt(t *target, r *http.Request, w *wish, body *keptBody) (*http.Response, fate, error) {
 	progress := &progress{}
 	ctx, idle := p.withIdle(r.Context())
-	out := r.WithContext(progress.follow(ctx))
+	out := r.WithContext(progress.follow(p.withAlternative(ctx, w)))
 	if body != nil {
 		// The transport closes a body even when it cannot connect; it must stay for the next target.
 		out.Body = idle.upload(body.open())
@@ -166,6 +166,9 @@ func (p *Pool) failed(r *http.Request, t *target, err error) error {
 	if isUpgrade(r) && !errors.Is(err, ErrUnreachable) {
 		return p.report(t, err)
 	}
+	if errors.Is(err, errHangs) {
+		t.state.doubt(time.Now())
+	}
 	if f := t.state.health.failed(err, time.Now()); f != nil {
 		p.set.fails(p.upstream.Name, t, f)
 	}
@@ -179,15 +182,15 @@ func (p *Pool) report(t *target, err error) error {
 	return err
 }
 
-// pick chooses among the targets that are ready, have room and were not tried; among those that fail only if there is no other, nor
-// one without room. It returns nil where there is none, and whether that is for want of room.
+// pick chooses among the targets that are ready, have room and were not tried; among those that fail or are doubted only if there is no other,
+// nor one without room. It returns nil where there is none, and whether that is for want of room.
 func (p *Pool) pick(w *wish) (t *target, full bool) {
 	var room [16]*target
-	for _, fails := range []bool{false, true} {
+	for _, avoided := range []bool{false, true} {
 		among := room[:0]
 		for _, t := range p.targets {
 			switch {
-			case !t.isReady() || t.fails() != fails || w.hasTried(t):
+			case !t.isReady() || t.isAvoided() != avoided || w.hasTried(t):
 			case p.isFull(t):
 				full = true
 			default:

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"syscall"
 )
 
 // goesOn reports whether a request that a target did not answer is to be sent to another.
@@ -15,10 +16,13 @@ func (p *Pool) goesOn(r *http.Request, f fate, err error, attempts int, body *ke
 	case f == unsent:
 		return true
 	}
-	// Too late an answer is none: who waited for so long need not wait as long again.
-	may := isIdempotent(r.Method) && !isUpgrade(r) && Cause(err) == "broken" && attempts < len(p.targets)
+	may := isIdempotent(r.Method) && !isUpgrade(r) && hasBroken(err) && attempts < len(p.targets)
 	return may && body.recall() && p.repeats.spend()
 }
+
+// hasBroken reports whether a connection has come to its end. Too late an answer is none: who waited for so long need not wait as
+// long again. But one whose other side acknowledges nothing (see vanished) is broken, though the kernel calls that a timeout.
+func hasBroken(err error) bool { return Cause(err) == "broken" || errors.Is(err, syscall.ETIMEDOUT) }
 
 // isIdempotent reports whether a request may be acted upon twice (RFC 9110 §9.2.2).
 func isIdempotent(method string) bool {

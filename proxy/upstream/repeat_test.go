@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/iotest"
 
@@ -108,6 +111,21 @@ func TestRetriesBoundTheAttempts(t *testing.T) {
 			if attempts != want {
 				t.Errorf("%d retries where targets %s: %d attempts", retries, name, attempts)
 			}
+		}
+	}
+}
+
+func TestARequestToATargetThatHasVanishedIsSentToAnotherButNotOneThatIsAnsweredTooLate(t *testing.T) {
+	p := newSet(t, Options{}).For(balanced("", 1, 1))
+	vanished := &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", syscall.ETIMEDOUT)} // as TCP_USER_TIMEOUT ends it
+	for _, row := range []struct {
+		method string
+		err    error
+		want   bool
+	}{{http.MethodGet, vanished, true}, {http.MethodPost, vanished, false}, {http.MethodGet, os.ErrDeadlineExceeded, false}} {
+		r, _ := http.NewRequestWithContext(t.Context(), row.method, "/", nil)
+		if got := p.goesOn(r, sent, row.err, 1, nil); got != row.want {
+			t.Errorf("%s after %v: %v", row.method, row.err, got)
 		}
 	}
 }
