@@ -21,8 +21,8 @@ func peerOf(r *http.Request) netip.Addr {
 
 // announced returns whom the PROXY protocol names to a target: the client, with its port if it is the peer itself, and our end of
 // its connection.
-func (e *exchange) announced() upstream.Visitor {
-	v := upstream.Visitor{From: netip.AddrPortFrom(e.client, 0)}
+func (e *exchange) announced() upstream.Client {
+	v := upstream.Client{From: netip.AddrPortFrom(e.client, 0)}
 	if peer, err := netip.ParseAddrPort(e.in.RemoteAddr); err == nil && peer.Addr().Unmap().WithZone("") == e.client {
 		v.From = netip.AddrPortFrom(e.client, peer.Port())
 	}

@@ -5,8 +5,9 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"strings"
 	"sync"
+
+	"cutover/proxy/upstream"
 )
 
 // events is the body of an event stream (text/event-stream, HTML §9.2). When it is to end, it ends after a whole event, as
@@ -23,8 +24,7 @@ type events struct {
 
 // events returns an answer's body. If it is an event stream, it ends when it is time, by way of cancel.
 func (h *Handler) events(e *exchange, r *http.Response, cancel context.CancelFunc) io.ReadCloser {
-	kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
-	if !strings.EqualFold(strings.TrimSpace(kind), "text/event-stream") {
+	if !upstream.IsEventStream(r.Header) {
 		return r.Body
 	}
 	e.parting = h.newParting(e)

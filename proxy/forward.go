@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -36,7 +37,10 @@ func (h *Handler) forward(e *exchange, view *rules.View) *problem {
 	ctx, cancel := context.WithCancel(upstream.WithChosen(e.in.Context(), &e.target))
 	defer cancel()
 	if up.ProxyProtocol != "" && up.ProxyProtocol != rules.ProxyProtocolOff {
-		ctx = upstream.WithVisitor(ctx, e.announced())
+		ctx = upstream.WithClient(ctx, e.announced())
+	}
+	if upstream.NeedsVisitor(up) {
+		ctx = h.withVisitor(ctx, e)
 	}
 	defer func() { e.parting.stop() }() // of what the answer turns out to be
 	var failed *problem
@@ -119,8 +123,11 @@ func failure(ctx context.Context, err error) *problem {
 		return &problem{status: statusClientGone, cause: fmt.Errorf("the visitor left: %w", err)}
 	case errors.As(err, &visitors):
 		return &problem{status: statusOfUpload(visitors.Err), cause: err}
-	case errors.Is(err, upstream.ErrNoTarget):
+	case errors.Is(err, upstream.ErrNoTarget), errors.Is(err, upstream.ErrFull), errors.Is(err, upstream.ErrQueueTimeout):
 		return &problem{status: http.StatusServiceUnavailable, cause: err}
+	case errors.Is(err, upstream.ErrOpen):
+		wait := upstream.RetryAfter(err).Seconds()
+		return &problem{status: http.StatusServiceUnavailable, cause: err, retryAfter: max(1, int(math.Ceil(wait)))}
 	case upstream.IsTimeout(err):
 		return &problem{status: http.StatusGatewayTimeout, cause: err}
 	}

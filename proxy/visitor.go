@@ -1,12 +1,14 @@
 package proxy
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"net/http"
 	"net/netip"
 
+	"cutover/proxy/upstream"
 	"cutover/rules"
 )
 
@@ -37,6 +39,19 @@ func (v *Visitors) identify(r *rules.Request, sticky rules.Sticky) rules.Visitor
 		}
 	}
 	return rules.Visitor{ID: v.byAddress(r.Host, r.ClientIP)}
+}
+
+// withVisitor tells an upstream that chooses targets by visitors who asks: whoever the rules have seen. Requests without a cookie
+// that come from no address would all be one visitor's, and so are nobody's.
+func (h *Handler) withVisitor(ctx context.Context, e *exchange) context.Context {
+	visitor := e.decision.Visitor
+	if !e.decision.Split() {
+		visitor = h.Visitors.identify(h.question(e.in, e.host, e.client), rules.StickyCookie)
+	}
+	if !visitor.Returned && !e.client.IsValid() {
+		return ctx
+	}
+	return upstream.WithVisitor(ctx, visitor.ID)
 }
 
 // returned finds a valid cookie for a host. There may be several, of which others have been set by strangers.

@@ -208,12 +208,13 @@ func (c *compiler) setUpstreams(rows []Upstream) {
 		if row.ProxyProtocol == "" {
 			row.ProxyProtocol = ProxyProtocolOff
 		}
-		if known && sameUpstream(before, &row) {
-			row = *before
-			c.upstreams = append(c.upstreams, before)
-			continue
-		}
 		c.upstreams = append(c.upstreams, &row)
+	}
+	c.shareTargets(c.upstreams)
+	for i, row := range c.upstreams {
+		if before, known := c.previous.Upstream(row.Name); known && sameUpstream(before, row) {
+			c.upstreams[i] = before
+		}
 	}
 	slices.SortFunc(c.upstreams, func(a, b *Upstream) int { return strings.Compare(a.Name, b.Name) })
 }
@@ -225,6 +226,9 @@ func sameUpstream(a, b *Upstream) bool {
 func (c *compiler) lastTargets() map[int64]Target {
 	last := map[int64]Target{}
 	for _, upstream := range c.previous.Upstreams() {
+		if upstream.TargetsOf != "" {
+			continue // they are another's
+		}
 		for _, target := range upstream.Targets {
 			last[target.ID] = target
 		}

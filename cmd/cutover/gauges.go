@@ -7,6 +7,7 @@ import (
 
 	"cutover/proxy/frontend"
 	"cutover/proxy/metrics"
+	"cutover/proxy/upstream"
 )
 
 // addGauges adds what is asked for whenever somebody looks at the metrics.
@@ -25,6 +26,17 @@ func (d *daemon) addGauges() {
 	gauge("cutover_rules", "Rules in force.", func() float64 { return float64(d.store.Load().Counts().Rules) })
 	gauge("cutover_redirects", "Redirects in force.", func() float64 { return float64(d.store.Load().Counts().Redirects) })
 	gauge("cutover_targets_failing", "Targets that fail: they get no requests while others of their upstream do not.", d.targetsFailing)
+	d.metrics.GaugeBy("cutover_upstream_waiting", "Requests in line, since every target of their upstream has max_in_flight of them.", "upstream", func() map[string]float64 {
+		return d.ofUpstreams(func(s *upstream.Status) float64 { return float64(s.Waiting) })
+	})
+	d.metrics.GaugeBy("cutover_upstream_open", "1 while the circuit breaker of an upstream is open: its visitors get 503.", "upstream", func() map[string]float64 {
+		return d.ofUpstreams(func(s *upstream.Status) float64 {
+			if s.OpenSince.IsZero() {
+				return 0
+			}
+			return 1
+		})
+	})
 	gauge("cutover_rule_problems", "Rows that are not served as they are written.", func() float64 { return float64(len(d.store.Snapshot().Problems)) })
 	gauge("cutover_database_problem", "1 while the database has a problem; cutover status says which.", func() float64 {
 		if d.store.Health().Problem != "" {
@@ -63,6 +75,15 @@ func (d *daemon) countCertificateEvent(event, name string, err error) {
 	if err == nil {
 		d.log.Info("certificate "+event, slog.String("name", name))
 	}
+}
+
+// ofUpstreams returns a number of each upstream.
+func (d *daemon) ofUpstreams(number func(*upstream.Status) float64) map[string]float64 {
+	values := map[string]float64{}
+	for _, s := range d.upstreams.Status() {
+		values[s.Name] = number(&s)
+	}
+	return values
 }
 
 func (d *daemon) targetsFailing() float64 {

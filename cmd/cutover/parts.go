@@ -156,11 +156,14 @@ func (d *daemon) upstreamParts() []admin.UpstreamStatus {
 	used := d.upstreams.Status()
 	list := make([]admin.UpstreamStatus, len(used))
 	for i, u := range used {
-		list[i] = admin.UpstreamStatus{Name: u.Name, Targets: make([]admin.TargetStatus, len(u.Targets))}
+		list[i] = admin.UpstreamStatus{
+			Name: u.Name, Targets: make([]admin.TargetStatus, len(u.Targets)), Waiting: u.Waiting, OpenSince: u.OpenSince, OpenBecause: u.OpenBecause,
+		}
 		for j, t := range u.Targets {
 			list[i].Targets[j] = admin.TargetStatus{
 				URL: t.URL, Source: t.Source, State: t.State, Weight: t.Weight, InFlight: t.InFlight, Requests: t.Requests, Failures: t.Failures, LastError: t.LastError,
-				FailingSince: t.FailingSince, FailingBecause: t.FailingBecause, LatencyMS: float64(t.Latency.Microseconds()) / 1000, TLSProblem: t.TLSProblem,
+				FailingSince: t.FailingSince, FailingBecause: t.FailingBecause, LatencyMS: float64(t.Latency.Microseconds()) / 1000,
+				CheckMS: float64(t.Checked.Microseconds()) / 1000, TLSProblem: t.TLSProblem,
 			}
 		}
 	}

@@ -122,7 +122,7 @@ func warnOfUpstreams(ctx context.Context, env *environment, s *session, rows []r
 		return err
 	}
 	for _, name := range upstreamsInUse(rows) {
-		known := slices.ContainsFunc(list.Upstreams, func(u rules.Upstream) bool { return u.Name == name && len(u.Targets) > 0 })
+		known := slices.ContainsFunc(list.Upstreams, func(u rules.Upstream) bool { return u.Name == name && (len(u.Targets) > 0 || u.TargetsOf != "") })
 		if known {
 			continue
 		}

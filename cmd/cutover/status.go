@@ -237,6 +237,13 @@ func upstreamStatusLines(upstreams []admin.UpstreamStatus, running bool) [][2]st
 			lines = append(lines, [2]string{label, targetText(&t, running)})
 			label = ""
 		}
+		if !u.OpenSince.IsZero() {
+			lines = append(lines, [2]string{label, fmt.Sprintf("BREAKER OPEN since %s: visitors get 503 until a request succeeds; %s", timeText(u.OpenSince), u.OpenBecause)})
+			label = ""
+		}
+		if u.Waiting > 0 {
+			lines = append(lines, [2]string{label, fmt.Sprintf("%d requests wait in line: every target has max_in_flight of them", u.Waiting)})
+		}
 	}
 	return lines
 }
@@ -264,6 +271,9 @@ func targetText(t *admin.TargetStatus, running bool) string {
 	}
 	if t.LatencyMS > 0 {
 		text += fmt.Sprintf("; answers in %.3g ms", t.LatencyMS)
+	}
+	if t.CheckMS > 0 {
+		text += fmt.Sprintf("; last check took %.3g ms", t.CheckMS)
 	}
 	if !t.FailingSince.IsZero() {
 		text += fmt.Sprintf("; FAILS since %s, gets requests only if all others fail: %s", timeText(t.FailingSince), t.FailingBecause)

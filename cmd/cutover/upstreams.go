@@ -60,7 +60,7 @@ func printUpstreams(env *environment, list admin.UpstreamList) error {
 // suggestTargets says what to run next where an upstream cannot answer yet.
 func suggestTargets(env *environment, upstreams []rules.Upstream) error {
 	for _, u := range upstreams {
-		if len(u.Targets) == 0 {
+		if len(u.Targets) == 0 && u.TargetsOf == "" {
 			return say(env.stdout, "Next: cutover upstreams set %s http://127.0.0.1:PORT", u.Name)
 		}
 	}
@@ -76,7 +76,11 @@ func upstreamLines(rows []rules.Upstream) [][]string {
 	var lines [][]string
 	for _, u := range rows {
 		if len(u.Targets) == 0 {
-			lines = append(lines, []string{u.Name, "(none)", "", "", settingsText(&u), u.Note})
+			targets := "(none)"
+			if u.TargetsOf != "" {
+				targets = "(those of " + u.TargetsOf + ")"
+			}
+			lines = append(lines, []string{u.Name, targets, "", "", settingsText(&u), u.Note})
 		}
 		for i, t := range u.Targets {
 			line := []string{u.Name, t.URL, strconv.Itoa(t.Weight), string(t.State), "", ""}

@@ -234,6 +234,10 @@ type FileStatus struct {
 type UpstreamStatus struct {
 	Name    string         `json:"name"`
 	Targets []TargetStatus `json:"targets"`
+	Waiting int            `json:"waiting,omitempty"` // requests in line, since every target has max_in_flight of them
+	// OpenSince is when the circuit breaker opened: since then visitors get 503, but for one that tries now and then.
+	OpenSince   time.Time `json:"open_since,omitzero"`
+	OpenBecause string    `json:"open_because,omitempty"`
 }
 
 // TargetStatus is a target as it is right now.
@@ -252,6 +256,7 @@ type TargetStatus struct {
 	FailingSince   time.Time `json:"failing_since,omitzero"`
 	FailingBecause string    `json:"failing_because,omitempty"`
 	LatencyMS      float64   `json:"latency_ms,omitempty"` // to the first header of an answer, on average over the last seconds
+	CheckMS        float64   `json:"check_ms,omitempty"`   // that the last check took which was answered
 }
 
 // SourceStatus is a place where targets are looked for, and what was found.

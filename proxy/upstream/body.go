@@ -4,65 +4,45 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/http"
 	"sync"
-	"sync/atomic"
 )
 
-// heldBody keeps a request's body open when an attempt ends, and tells the visitor's failures from the target's.
-type heldBody struct {
-	io.ReadCloser
-	begun atomic.Bool // something of it was read
-}
-
-func (b *heldBody) Read(p []byte) (int, error) {
-	b.begun.Store(true)
-	n, err := b.ReadCloser.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		err = &VisitorError{err}
-	}
-	return n, err
-}
-
-// Close leaves it open.
-func (*heldBody) Close() error { return nil }
-
-var errBegun = errors.New("the body was read already")
-
-// again is what http.Request.GetBody wants, for a request of which nothing was sent.
-func (b *heldBody) again() (io.ReadCloser, error) {
-	if b.begun.Load() {
-		return nil, errBegun
-	}
-	return b, nil
-}
-
 // watched counts a request as in flight until its answer's body is closed, and a body that breaks off as a failure.
-// A body that can be written to, as after a 101, stays one that can.
-func (p *Pool) watched(ctx context.Context, t *target, body io.ReadCloser, upgrade bool) io.ReadCloser {
-	end := sync.OnceFunc(func() { t.state.inFlight.Add(-1) })
-	if tunnel, ok := body.(io.ReadWriteCloser); ok {
+// A body that can be written to, as after a 101, stays one that can, and may rest for as long as it likes.
+func (p *Pool) watched(r *http.Request, t *target, response *http.Response, idle *idle) io.ReadCloser {
+	end := sync.OnceFunc(func() {
+		idle.over()
+		t.giveBack()
+	})
+	if tunnel, ok := response.Body.(io.ReadWriteCloser); ok {
 		return &watchedTunnel{tunnel, end}
 	}
-	fail := func(err error) { _ = p.failed(ctx, t, err, upgrade) }
-	return &watchedBody{body, fail, end}
+	fail := func(err error) error {
+		err = p.failed(r, t, idle.explain(err))
+		p.turned(r, response, err)
+		return err
+	}
+	return &watchedBody{idle.download(response), fail, end}
 }
 
 type watchedBody struct {
 	io.ReadCloser
-	fail func(error)
+	fail func(error) error
 	end  func()
 }
 
 func (b *watchedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
-		b.fail(err)
+		err = b.fail(err)
 	}
 	return n, err
 }
 
+// Close ends the count last: until then the connection may still be busy.
 func (b *watchedBody) Close() error {
-	b.end()
+	defer b.end()
 	return b.ReadCloser.Close()
 }
 

@@ -133,10 +133,12 @@ func (t *task) look(ctx context.Context) error {
 	r.Close = t.target.connections.multiplexed == nil // else the connection would be given up that requests share
 	r.Host = t.host()
 	r.Header.Set("User-Agent", "cutover-check")
+	began := time.Now()
 	response, err := t.target.connections.send(r)
 	if err != nil {
 		return fmt.Errorf("check %s: %w", t.check.Path, err)
 	}
+	t.target.state.checkTook.Store(int64(time.Since(began)))
 	defer func() { _ = response.Body.Close() }()
 	if !t.check.Accepts(response.StatusCode) {
 		return fmt.Errorf("check %s: the answer is %s", t.check.Path, response.Status)

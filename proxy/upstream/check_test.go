@@ -76,6 +76,15 @@ func TestATargetWhoseChecksAreBadGetsNoRequestsUntilTheyAreGoodAgain(t *testing.
 	}
 }
 
+func TestTheStatusSaysHowLongACheckTookForAsLongAsThereAreChecks(t *testing.T) {
+	u := upstreamOf(newPatient(t).URL)
+	u.Check = checkOf("/up")
+	s, current := watched(t, u)
+	eventually(t, "a check", func() bool { return s.Status()[0].Targets[0].Checked > 0 })
+	current.Store(upstreamOf(u.Targets[0].URL))
+	eventually(t, "its end", func() bool { return s.Status()[0].Targets[0].Checked == 0 })
+}
+
 func TestARequestThatIsAnsweredDoesNotEndAFaultThatChecksFound(t *testing.T) {
 	sick := newPatient(t)
 	sick.status.Store(http.StatusServiceUnavailable)

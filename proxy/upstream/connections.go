@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -32,7 +33,8 @@ type connections struct {
 	options Options
 	address rules.Address
 	manner  manner
-	secure  *security // nil if the target speaks no TLS
+	secure  *security    // nil if the target speaks no TLS
+	usually atomic.Int64 // nanoseconds that making a connection takes
 
 	// HTTP/1.1 carries WebSocket, and hands trailers and early answers through as they are.
 	repeatable, unrepeatable *http.Transport
@@ -114,11 +116,20 @@ func (c *connections) newTransport(idleTimeout time.Duration) *http.Transport {
 const vanished = 20 * time.Second
 
 func (c *connections) dial(ctx context.Context) (net.Conn, error) {
-	dialer := &net.Dialer{Timeout: c.options.dialTimeout(), KeepAlive: 30 * time.Second}
+	dialer := &net.Dialer{Timeout: c.connectTimeout(), KeepAlive: 30 * time.Second}
 	if c.address.Network == "tcp" {
 		dialer.Control = giveUpOnTheVanished
 	}
-	conn, err := dialer.DialContext(ctx, c.address.Network, c.address.Dial)
+	hesitant, stop := c.hesitantly(ctx)
+	defer stop()
+	began := time.Now()
+	conn, err := dialer.DialContext(hesitant, c.address.Network, c.address.Dial)
+	switch {
+	case err == nil:
+		c.connectedIn(time.Since(began))
+	case errors.Is(context.Cause(hesitant), errHangs):
+		err = errHangs
+	}
 	if err != nil || !c.announces() {
 		return conn, err
 	}
@@ -139,6 +150,13 @@ func (c *connections) dialTLS(ctx context.Context, protocol string) (net.Conn, e
 		return nil, err // not a nil *tls.Conn
 	}
 	return conn, nil
+}
+
+func (c *connections) connectTimeout() time.Duration {
+	if c.manner.timeouts.Connect > 0 {
+		return rules.Seconds(c.manner.timeouts.Connect)
+	}
+	return c.options.dialTimeout()
 }
 
 func giveUpOnTheVanished(_, _ string, raw syscall.RawConn) error {
@@ -227,7 +245,7 @@ func isRepeatable(r *http.Request) bool {
 
 // try makes a connection, TLS included where the target wants it, and closes it.
 func (c *connections) try(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, c.options.dialTimeout())
+	ctx, cancel := context.WithTimeout(ctx, c.connectTimeout()+c.manner.tlsTimeout())
 	defer cancel()
 	dial := c.dial
 	if c.secure != nil {

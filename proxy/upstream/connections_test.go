@@ -77,8 +77,10 @@ func eventually(t *testing.T, what string, is func() bool) {
 	}
 }
 
+// upstreamOf returns an upstream as it is by default; its timeouts are those of Options.
 func upstreamOf(targets ...string) *rules.Upstream {
-	u := &rules.Upstream{Name: "v1"}
+	u := new(rules.DefaultUpstream())
+	u.Name, u.Timeouts = "v1", rules.Timeouts{}
 	for i, url := range targets {
 		u.Targets = append(u.Targets, rules.Target{ID: int64(i + 1), Upstream: "v1", URL: url, Weight: 1, State: rules.StateReady})
 	}

@@ -29,12 +29,16 @@ func isVisitors(err error) bool {
 	return errors.As(err, &visitors)
 }
 
-// Cause names, in one word for logs and metrics, why an attempt failed: "no_target", "canceled" (the visitor left),
+// Cause names, in one word for logs and metrics, why an attempt failed: "no_target", "full", "open", "canceled" (the visitor left),
 // "request" (the visitor's request broke off), "dial", "timeout" or "broken".
 func Cause(err error) string {
 	switch {
 	case errors.Is(err, ErrNoTarget):
 		return "no_target"
+	case errors.Is(err, ErrFull), errors.Is(err, ErrQueueTimeout):
+		return "full"
+	case errors.Is(err, ErrOpen):
+		return "open"
 	case errors.Is(err, context.Canceled):
 		return "canceled"
 	case isVisitors(err):
@@ -83,9 +87,14 @@ func (p *progress) fate() fate {
 	return unfit
 }
 
+var errUnfit = errors.New("the request cannot be sent")
+
 func (p *progress) explain(err error) error {
-	if p.fate() != unsent {
-		return err
+	switch p.fate() {
+	case unsent:
+		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+	case unfit:
+		return fmt.Errorf("%w: %w", errUnfit, err)
 	}
-	return fmt.Errorf("%w: %w", ErrUnreachable, err)
+	return err
 }

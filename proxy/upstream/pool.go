@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -17,15 +16,23 @@ type Pool struct {
 	upstream *rules.Upstream
 	targets  []*target
 	set      *Set
-	repeats  *budget
 	sought   sought
+	*lasting
+}
+
+// lasting is what of an upstream outlives a change of its row.
+type lasting struct {
+	repeats *budget
+	turns   turns
+	line    line
+	breaker breaker
 }
 
 func newPool(u *rules.Upstream, last *Pool, s *Set) *Pool {
-	p := &Pool{upstream: u, set: s, repeats: newBudget(), sought: s.options.seek(u)}
+	p := &Pool{upstream: u, set: s, sought: s.options.seek(u), lasting: &lasting{repeats: newBudget()}}
 	kept := map[string]*target{}
 	if last != nil {
-		p.repeats = last.repeats
+		p.lasting = last.lasting
 		for _, t := range last.targets {
 			kept[t.row.URL] = t
 		}
@@ -36,9 +43,20 @@ func newPool(u *rules.Upstream, last *Pool, s *Set) *Pool {
 		if err != nil {
 			continue // rules.Target.Validate refuses such a row
 		}
+		t.line = &p.line
 		p.targets = append(p.targets, t)
 	}
+	p.line.adopt(p)
 	return p
+}
+
+// status is that of the upstream, without its targets.
+func (p *Pool) status() Status {
+	s := Status{Name: p.upstream.Name, Waiting: int(p.line.length.Load())}
+	if o := p.breaker.state(); o != nil && p.upstream.Breaker.Percent > 0 {
+		s.OpenSince, s.OpenBecause = o.since, o.why
+	}
+	return s
 }
 
 // has reports whether a target of the pool uses these connections.
@@ -56,65 +74,75 @@ func (p *Pool) closeIdle(other *Pool) {
 }
 
 // RoundTrip sends a request to a target; each gets it at most once. The next target is tried where no connection could be made,
-// since nothing was sent; and where a connection broke before an answer, if the request may be repeated and not too many are.
-// A body is never read for an attempt that another follows. An error wraps ErrNoTarget, ErrUnreachable, or what broke the
-// exchange off; see Cause and IsTimeout.
+// since nothing was sent; and where a connection broke before an answer, if the request may be repeated, its body was kept, and
+// not too many are. Where all targets have as many requests as they may, it waits for one.
+// An error wraps ErrNoTarget, ErrFull, ErrQueueTimeout, ErrOpen, ErrUnreachable, or what broke the exchange off; see Cause and IsTimeout.
 func (p *Pool) RoundTrip(r *http.Request) (*http.Response, error) {
 	p = p.awaited(r.Context())
+	send := p.send
+	if p.upstream.Breaker.Percent > 0 {
+		send = p.guarded
+	}
+	response, err := send(r)
+	if err != nil {
+		return nil, fmt.Errorf("upstream %q: %w", p.upstream.Name, err)
+	}
+	return response, nil
+}
+
+func (p *Pool) send(r *http.Request) (*http.Response, error) {
 	var room [4]*target
-	tried := room[:0]
+	w := p.wishOf(r.Context())
+	w.tried = room[:0]
+	body := p.keep(r)
 	last := ErrNoTarget
 	p.repeats.earn()
 	for {
-		t := p.pick(tried)
-		if t == nil {
-			return nil, fmt.Errorf("upstream %q: %w", p.upstream.Name, last)
+		t, err := p.take(r.Context(), &w)
+		if err != nil {
+			return nil, err
 		}
-		tried = append(tried, t)
-		response, fate, err := p.attempt(t, r)
+		if t == nil {
+			return nil, last
+		}
+		w.tried = append(w.tried, t)
+		response, fate, err := p.attempt(t, r, &w, body)
 		if err == nil {
 			return response, nil
 		}
 		last = fmt.Errorf("target %s: %w", t.row.URL, err)
-		if r.Context().Err() != nil || fate == unfit || fate == sent && !p.mayRepeat(r, err, len(tried)) {
-			return nil, fmt.Errorf("upstream %q: %w", p.upstream.Name, last)
+		if !p.goesOn(r, fate, err, len(w.tried), body) {
+			return nil, last
 		}
 	}
 }
 
-// mayRepeat reports whether a request that a target may have got can be sent to another. Too late an answer is none: who
-// waited for so long need not wait as long again.
-func (p *Pool) mayRepeat(r *http.Request, err error, attempts int) bool {
-	return isRepeatable(r) && !isUpgrade(r) && Cause(err) == "broken" && attempts < len(p.targets) && p.repeats.spend()
-}
-
-// attempt sends a request to one target; its fate says something only if there is an error.
-func (p *Pool) attempt(t *target, r *http.Request) (*http.Response, fate, error) {
+// attempt sends a request to a target that was taken for it; its fate says something only if there is an error.
+func (p *Pool) attempt(t *target, r *http.Request, w *wish, body *keptBody) (*http.Response, fate, error) {
 	progress := &progress{}
-	ctx := progress.follow(r.Context())
-	out := r.WithContext(ctx)
-	hasBody := r.Body != nil && r.Body != http.NoBody
-	if hasBody {
+	ctx, idle := p.withIdle(r.Context())
+	out := r.WithContext(progress.follow(p.withAlternative(ctx, w)))
+	if body != nil {
 		// The transport closes a body even when it cannot connect; it must stay for the next target.
-		held := &heldBody{ReadCloser: r.Body}
-		out.Body = held
+		out.Body = idle.upload(body.open())
 		if t.connections.multiplexed != nil {
-			out.GetBody = held.again // a connection that others share may be given up at the moment when it is chosen
+			out.GetBody = body.again // a connection that others share may be given up at the moment when it is chosen
 		}
 	}
 	t.state.requests.Add(1)
-	t.state.inFlight.Add(1)
 	if chosen := chosenTarget(ctx); chosen != nil {
 		*chosen = t.row.URL
 	}
 	began := time.Now()
 	response, err := t.connections.send(out)
 	if err != nil {
-		t.state.inFlight.Add(-1)
-		return nil, progress.fate(), p.failed(ctx, t, progress.explain(err), isUpgrade(r))
+		idle.over()
+		err = p.failed(r, t, idle.explain(progress.explain(err)))
+		t.giveBack()
+		return nil, progress.fate(), err
 	}
-	p.answered(t, response, began, hasBody)
-	response.Body = p.watched(ctx, t, response.Body, isUpgrade(r))
+	p.answered(t, response, began, body != nil)
+	response.Body = p.watched(r, t, response, idle)
 	return response, sent, nil
 }
 
@@ -130,15 +158,18 @@ func (p *Pool) answered(t *target, response *http.Response, began time.Time, had
 
 // failed counts a failure, unless it is the visitor who ended the request, and returns it. That a target does not change the
 // protocol when a visitor wants it to says nothing of its health: else any visitor could have it left out.
-func (p *Pool) failed(ctx context.Context, t *target, err error, upgrade bool) error {
-	if ctx.Err() != nil || isVisitors(err) {
+func (p *Pool) failed(r *http.Request, t *target, err error) error {
+	if r.Context().Err() != nil || isVisitors(err) {
 		return err
 	}
 	t.state.failures.Add(1)
 	text := err.Error()
 	t.state.lastError.Store(&text)
-	if upgrade && !errors.Is(err, ErrUnreachable) {
+	if isUpgrade(r) && !errors.Is(err, ErrUnreachable) {
 		return p.report(t, err)
+	}
+	if errors.Is(err, errHangs) {
+		t.state.doubt(time.Now())
 	}
 	if f := t.state.health.failed(err, time.Now()); f != nil {
 		p.set.fails(p.upstream.Name, t, f)
@@ -153,20 +184,32 @@ func (p *Pool) report(t *target, err error) error {
 	return err
 }
 
-// pick chooses among the targets that are ready and were not tried; among those that fail only if there is no other. It
-// returns nil where there is none.
-func (p *Pool) pick(tried []*target) *target {
+// pick chooses among the targets that are ready, have room and were not tried; among those that fail or are doubted only if there is no other,
+// nor one without room. It returns nil where there is none, and whether that is for want of room.
+func (p *Pool) pick(w *wish) (t *target, full bool) {
 	var room [16]*target
-	for _, fails := range []bool{false, true} {
+	for _, avoided := range []bool{false, true} {
 		among := room[:0]
 		for _, t := range p.targets {
-			if t.isReady() && t.fails() == fails && !slices.Contains(tried, t) {
+			switch {
+			case !t.isReady() || t.isAvoided() != avoided || w.hasTried(t):
+			case p.isFull(t):
+				full = true
+			default:
 				among = append(among, t)
 			}
 		}
-		if t := choose(among); t != nil {
-			return t
+		if t := p.choose(among, w); t != nil {
+			return t, false
+		}
+		if full {
+			break
 		}
 	}
-	return nil
+	return nil, full
+}
+
+func (p *Pool) isFull(t *target) bool {
+	most := int64(p.upstream.MaxInFlight)
+	return most > 0 && t.state.inFlight.Load() >= most
 }

@@ -98,6 +98,7 @@ func (s *Set) probe(ctx context.Context, p probe) {
 
 // fails tells those who want to know that a target has begun to fail.
 func (s *Set) fails(upstream string, t *target, f *fault) {
+	defer t.line.look() // if all fail now, those in line may go to one that does
 	if !t.state.health.checked.Load() {
 		s.watch(probe{upstream, t, f})
 	}
@@ -110,6 +111,7 @@ func (s *Set) answers(upstream string, t *target, ended *fault) {
 	if ended == nil {
 		return
 	}
+	defer t.line.look()
 	s.options.log().Info("a target answers again",
 		slog.String("upstream", upstream), slog.String("target", t.row.URL), slog.Duration("failed_for", time.Since(ended.since).Round(time.Millisecond)))
 }

@@ -14,18 +14,18 @@ import (
 	"cutover/rules"
 )
 
-// Visitor is whose connection a request came by, and to where: what the PROXY protocol tells a target.
-type Visitor struct {
+// Client is whose connection a request came by, and to where: what the PROXY protocol tells a target.
+type Client struct {
 	From netip.AddrPort // the port is 0 where it is not known
 	To   netip.AddrPort // our own address that the visitor has connected to; invalid where it is not known
 }
 
-type visitorKey struct{}
+type clientKey struct{}
 
-// WithVisitor returns a context that makes a target whose upstream wants it learn whose request it gets. Without it a target is told
+// WithClient returns a context that makes a target whose upstream wants it learn whose request it gets. Without it a target is told
 // that the connection is our own.
-func WithVisitor(ctx context.Context, v Visitor) context.Context {
-	return context.WithValue(ctx, visitorKey{}, v)
+func WithClient(ctx context.Context, v Client) context.Context {
+	return context.WithValue(ctx, clientKey{}, v)
 }
 
 // announces reports whether connections begin with a header of the PROXY protocol. Such a connection belongs to one request: what
@@ -65,7 +65,7 @@ func proxyHeader(ctx context.Context, version rules.ProxyProtocol) ([]byte, erro
 	if version == rules.ProxyProtocolV2 {
 		number = 2
 	}
-	v, _ := ctx.Value(visitorKey{}).(Visitor)
+	v, _ := ctx.Value(clientKey{}).(Client)
 	if !v.From.IsValid() {
 		return proxyproto.HeaderProxyFromAddrs(number, nil, nil).Format()
 	}

@@ -134,8 +134,8 @@ func announcing(url string, version rules.ProxyProtocol) *rules.Upstream {
 	return u
 }
 
-func visitor(from, to string) Visitor {
-	return Visitor{From: netip.MustParseAddrPort(from), To: netip.MustParseAddrPort(to)}
+func visitor(from, to string) Client {
+	return Client{From: netip.MustParseAddrPort(from), To: netip.MustParseAddrPort(to)}
 }
 
 func TestEachConnectionToATargetBeginsWithTheVisitorsAddressIfItsUpstreamWantsIt(t *testing.T) {
@@ -144,16 +144,16 @@ func TestEachConnectionToATargetBeginsWithTheVisitorsAddressIfItsUpstreamWantsIt
 		for url := range targets {
 			p := newSet(t, Options{Roots: roots}).For(announcing(url, version))
 			for _, row := range []struct {
-				v    Visitor
+				v    Client
 				want string
 			}{
 				{visitor("192.0.2.1:1000", "192.0.2.9:443"), " 192.0.2.1:1000 to 192.0.2.9:443"},
 				{visitor("[2001:db8::1]:0", "[2001:db8::9]:443"), " [2001:db8::1]:0 to [2001:db8::9]:443"},
-				{Visitor{From: netip.MustParseAddrPort("192.0.2.1:0")}, " 192.0.2.1:0 to 0.0.0.0:0"},
-				{Visitor{}, " nobody"},
+				{Client{From: netip.MustParseAddrPort("192.0.2.1:0")}, " 192.0.2.1:0 to 0.0.0.0:0"},
+				{Client{}, " nobody"},
 			} {
 				for _, method := range []string{http.MethodGet, http.MethodPost} {
-					got, err := do(WithVisitor(t.Context(), row.v), t, p, method, "")
+					got, err := do(WithClient(t.Context(), row.v), t, p, method, "")
 					if err != nil || got != string(version)+row.want {
 						t.Errorf("%s %s %s: %q, %v, want %q", method, version, url, got, err, row.want)
 					}
@@ -172,7 +172,7 @@ func TestAConnectionThatNamesAVisitorServesOneRequestAndIsClosed(t *testing.T) {
 		for n := range 20 {
 			group.Go(func() {
 				from := fmt.Sprintf("192.0.2.%d:1000", n+1)
-				if got, err := do(WithVisitor(t.Context(), visitor(from, "192.0.2.99:443")), t, p, http.MethodGet, ""); err != nil || got != "v2 "+from+" to 192.0.2.99:443" {
+				if got, err := do(WithClient(t.Context(), visitor(from, "192.0.2.99:443")), t, p, http.MethodGet, ""); err != nil || got != "v2 "+from+" to 192.0.2.99:443" {
 					t.Errorf("%s: %s was told as %q, %v", url, from, got, err)
 				}
 			})
@@ -207,7 +207,7 @@ func TestAVisitorWhoLeavesWhileHisConnectionIsMadeLeavesNoneBehind(t *testing.T)
 func TestATunnelBeginsWithTheVisitorsAddress(t *testing.T) {
 	targets, roots := announcedKinds(t)
 	for url := range targets {
-		r, _ := http.NewRequestWithContext(WithVisitor(t.Context(), visitor("192.0.2.1:1000", "192.0.2.9:443")), http.MethodGet, "/", nil)
+		r, _ := http.NewRequestWithContext(WithClient(t.Context(), visitor("192.0.2.1:1000", "192.0.2.9:443")), http.MethodGet, "/", nil)
 		r.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"x"}}
 		response, err := newSet(t, Options{Roots: roots}).For(announcing(url, rules.ProxyProtocolV1)).RoundTrip(r)
 		if err != nil {

@@ -17,7 +17,7 @@ import (
 type Options struct {
 	Roots       *x509.CertPool // for https targets; nil means the system's
 	FilesDir    string         // of the files that rows of upstreams name for TLS
-	DialTimeout time.Duration  // 0 means 3 s
+	DialTimeout time.Duration  // where a row has no connect_timeout; 0 means 3 s
 	// OnFailure is called for every attempt that a target did not answer, or not to the end; cause is as Cause returns
 	// it. Any number of calls may run at once.
 	OnFailure func(upstream, target, cause string)
@@ -118,6 +118,10 @@ func (s *Set) Close() {
 type Status struct {
 	Name    string
 	Targets []TargetStatus
+	Waiting int // requests in line, since every target has as many as it may
+	// OpenSince is when the circuit breaker opened, and OpenBecause why; zero if it is closed.
+	OpenSince   time.Time
+	OpenBecause string
 }
 
 // TargetStatus is a target as it is right now.
@@ -135,6 +139,7 @@ type TargetStatus struct {
 	FailingSince   time.Time
 	FailingBecause string
 	Latency        time.Duration // to the first header of an answer, on average; 0 if none has come
+	Checked        time.Duration // that the last check took which was answered; 0 if there is none
 }
 
 // Status returns every upstream that there is, or was asked for, sorted by name.
@@ -144,8 +149,8 @@ func (s *Set) Status() []Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	list := make([]Status, 0, len(s.pools))
-	for name, g := range s.pools {
-		status := Status{Name: name}
+	for _, g := range s.pools {
+		status := g.current.status()
 		for _, t := range g.current.targets {
 			status.Targets = append(status.Targets, t.status())
 			if t.connections.secure != nil {

@@ -11,8 +11,10 @@ import (
 type target struct {
 	row         rules.Target
 	source      string // see found
+	spot        uint64 // of its URL, for favourite
 	connections *connections
 	state       *state
+	line        *line // of its upstream
 }
 
 // state outlives a change of the row, as long as the URL stays.
@@ -22,6 +24,9 @@ type state struct {
 	lastError          atomic.Pointer[string]
 	latency            latency
 	health             health
+	doubtedUntil       atomic.Int64 // Unix time in nanoseconds
+	checkTook          atomic.Int64 // nanoseconds; 0 for no check
+	credit             float64      // of turns, by whose lock it is held
 }
 
 // newTarget returns a target that keeps the connections and the state of the one before it, if there was one with the same URL;
@@ -31,7 +36,7 @@ func newTarget(row found, before *target, m manner, o Options) (*target, error) 
 	if err != nil {
 		return nil, err
 	}
-	t := &target{row: row.Target, source: row.source, state: &state{}}
+	t := &target{row: row.Target, source: row.source, spot: spotOf(row.URL), state: &state{}}
 	if before != nil {
 		t.state, t.connections = before.state, before.connections
 	}
@@ -50,6 +55,9 @@ func (t *target) status() TargetStatus {
 	s := TargetStatus{
 		Target: t.row, Source: t.source, InFlight: t.state.inFlight.Load(), Requests: t.state.requests.Load(), Failures: t.state.failures.Load(),
 		Latency: t.state.latency.get(time.Now()),
+	}
+	if t.state.health.checked.Load() {
+		s.Checked = time.Duration(t.state.checkTook.Load())
 	}
 	if text := t.state.lastError.Load(); text != nil {
 		s.LastError = *text

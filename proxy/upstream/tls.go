@@ -23,7 +23,13 @@ const (
 	alpnHTTP2 = "h2"
 )
 
-const tlsTimeout = 5 * time.Second // of a handshake, where the row says nothing
+// tlsTimeout is how long a handshake may take.
+func (m *manner) tlsTimeout() time.Duration {
+	if m.timeouts.TLS > 0 {
+		return rules.Seconds(m.timeouts.TLS)
+	}
+	return 5 * time.Second
+}
 
 // security makes connections to one target secure, as the row of its upstream says. Use newSecurity.
 type security struct {
@@ -41,7 +47,7 @@ type security struct {
 }
 
 func newSecurity(o Options, host string, m *manner) *security {
-	s := &security{row: m.tls, files: o.files, roots: o.Roots, name: host, limit: tlsTimeout}
+	s := &security{row: m.tls, files: o.files, roots: o.Roots, name: host, limit: m.tlsTimeout()}
 	if s.row.ServerName != "" {
 		s.name = s.row.ServerName
 	}

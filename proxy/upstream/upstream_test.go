@@ -34,6 +34,13 @@ func dead(t *testing.T) rules.Target {
 	return rules.Target{URL: "http://" + listener.Addr().String(), Weight: 1, State: rules.StateReady}
 }
 
+// rowOf is upstreamOf for targets that are rows.
+func rowOf(targets ...rules.Target) *rules.Upstream {
+	u := upstreamOf()
+	u.Targets = targets
+	return u
+}
+
 func ask(t *testing.T, p *Pool, body string) (string, error) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "/", struct{ io.Reader }{strings.NewReader(body)})
@@ -61,13 +68,13 @@ func TestOnlyReadyTargetsGetRequests(t *testing.T) {
 	a, b, c, d := named(t, "a"), named(t, "b"), named(t, "c"), named(t, "d")
 	a.State, b.State, c.Weight = rules.StateDrain, rules.StateMaint, 0
 	set := newSet(t, Options{})
-	p := set.For(&rules.Upstream{Name: "v1", Targets: []rules.Target{a, b, c, d}})
+	p := set.For(rowOf(a, b, c, d))
 	for range 4 {
 		if text, err := ask(t, p, ""); err != nil || text != "d" {
 			t.Errorf("%q, %v", text, err)
 		}
 	}
-	p = set.For(&rules.Upstream{Name: "v1", Targets: []rules.Target{a}})
+	p = set.For(rowOf(a))
 	if _, err := ask(t, p, ""); !errors.Is(err, ErrNoTarget) {
 		t.Errorf("got %v", err)
 	}
@@ -77,7 +84,7 @@ func TestATargetThatCannotBeReachedPassesTheWholeRequestOn(t *testing.T) {
 	var failures []string
 	o := Options{OnFailure: func(_, target, cause string) { failures = append(failures, target+" "+cause) }}
 	gone := dead(t)
-	p := newSet(t, o).For(&rules.Upstream{Name: "v1", Targets: []rules.Target{gone, named(t, "a")}})
+	p := newSet(t, o).For(rowOf(gone, named(t, "a")))
 	for n := 0; n < 100 && len(failures) == 0; n++ { // which one is asked first is drawn
 		if text, err := ask(t, p, "body"); err != nil || text != "abody" {
 			t.Errorf("%q, %v", text, err)
@@ -90,7 +97,7 @@ func TestATargetThatCannotBeReachedPassesTheWholeRequestOn(t *testing.T) {
 
 func TestEachTargetIsTriedOnce(t *testing.T) {
 	n := 0
-	p := newSet(t, Options{OnFailure: func(string, string, string) { n++ }}).For(&rules.Upstream{Name: "v1", Targets: []rules.Target{dead(t), dead(t), dead(t)}})
+	p := newSet(t, Options{OnFailure: func(string, string, string) { n++ }}).For(rowOf(dead(t), dead(t), dead(t)))
 	if _, err := ask(t, p, ""); Cause(err) != "dial" || n != 3 {
 		t.Errorf("%v after %d attempts", err, n)
 	}
@@ -101,7 +108,7 @@ func TestARequestThatWasSentIsNeverSentToAnother(t *testing.T) {
 	cut := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { hits.Add(1); panic(http.ErrAbortHandler) }))
 	t.Cleanup(cut.Close)
 	row := rules.Target{URL: cut.URL, Weight: 1, State: rules.StateReady}
-	p := newSet(t, Options{}).For(&rules.Upstream{Name: "v1", Targets: []rules.Target{row, {ID: 2, URL: cut.URL + "/", Weight: 1, State: rules.StateReady}}})
+	p := newSet(t, Options{}).For(rowOf(row, rules.Target{ID: 2, URL: cut.URL + "/", Weight: 1, State: rules.StateReady}))
 	if _, err := ask(t, p, "x"); err == nil || hits.Load() != 1 {
 		t.Errorf("%v after %d hits", err, hits.Load())
 	}
@@ -110,10 +117,10 @@ func TestARequestThatWasSentIsNeverSentToAnother(t *testing.T) {
 func TestCountsOutliveAChangeAndVanishWithTheUpstream(t *testing.T) {
 	set := newSet(t, Options{})
 	a := named(t, "a")
-	if _, err := ask(t, set.For(&rules.Upstream{Name: "v1", Targets: []rules.Target{a}}), ""); err != nil {
+	if _, err := ask(t, set.For(rowOf(a)), ""); err != nil {
 		t.Fatal(err)
 	}
-	changed := &rules.Upstream{Name: "v1", Targets: []rules.Target{a, named(t, "b")}}
+	changed := rowOf(a, named(t, "b"))
 	if first, second := set.For(changed), set.For(changed); first != second {
 		t.Error("the same upstream has two pools")
 	}

@@ -1,0 +1,118 @@
+package upstream
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"cutover/rules"
+)
+
+var errIdle = fmt.Errorf("nothing has moved for idle_timeout: %w", os.ErrDeadlineExceeded)
+
+// idle ends an attempt when the target sends nothing of the answer's body, or takes nothing of the request's, for too long. Time
+// in which the visitor is waited for does not count. A nil one never ends anything.
+type idle struct {
+	limit    time.Duration
+	cancel   context.CancelCauseFunc
+	expired  atomic.Bool
+	up, down *time.Timer // of what is waited for; each is one goroutine's at a time
+}
+
+// withIdle returns the context of an attempt, which over ends.
+func (p *Pool) withIdle(ctx context.Context) (context.Context, *idle) {
+	limit := rules.Seconds(p.upstream.Timeouts.Idle)
+	if limit <= 0 {
+		return ctx, nil
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	i := &idle{limit: limit, cancel: cancel}
+	i.up, i.down = i.newTimer(), i.newTimer()
+	return ctx, i
+}
+
+// newTimer returns one that stands still.
+func (i *idle) newTimer() *time.Timer {
+	t := time.AfterFunc(i.limit, func() {
+		i.expired.Store(true)
+		i.cancel(errIdle)
+	})
+	t.Stop()
+	return t
+}
+
+// over is for when the attempt is.
+func (i *idle) over() {
+	if i == nil {
+		return
+	}
+	i.up.Stop()
+	i.down.Stop()
+	i.cancel(nil)
+}
+
+// explain says that it was this that ended the attempt, if it was.
+func (i *idle) explain(err error) error {
+	if i != nil && i.expired.Load() {
+		return errIdle
+	}
+	return err
+}
+
+// upload watches how a target takes a request's body: each Read but the first says that it has taken what came before.
+func (i *idle) upload(body io.ReadCloser) io.ReadCloser {
+	if i == nil {
+		return body
+	}
+	return &idleUpload{body, i}
+}
+
+type idleUpload struct {
+	io.ReadCloser
+	idle *idle
+}
+
+func (u *idleUpload) Read(p []byte) (int, error) {
+	u.idle.up.Stop()
+	n, err := u.ReadCloser.Read(p)
+	if err == nil && !u.idle.expired.Load() {
+		u.idle.up.Reset(u.idle.limit)
+	}
+	return n, err
+}
+
+func (u *idleUpload) Close() error {
+	u.idle.up.Stop()
+	return u.ReadCloser.Close()
+}
+
+// download watches how a target sends an answer's body. Streams of events may rest for as long as they like.
+func (i *idle) download(response *http.Response) io.ReadCloser {
+	if i == nil || IsEventStream(response.Header) {
+		return response.Body
+	}
+	return &idleDownload{response.Body, i}
+}
+
+type idleDownload struct {
+	io.ReadCloser
+	idle *idle
+}
+
+func (d *idleDownload) Read(p []byte) (int, error) {
+	d.idle.down.Reset(d.idle.limit)
+	n, err := d.ReadCloser.Read(p)
+	d.idle.down.Stop()
+	return n, err
+}
+
+// IsEventStream reports whether an answer's body is a stream of events (HTML §9.2).
+func IsEventStream(header http.Header) bool {
+	kind, _, _ := strings.Cut(header.Get("Content-Type"), ";")
+	return strings.EqualFold(strings.TrimSpace(kind), "text/event-stream")
+}
