@@ -23,8 +23,12 @@ type exchange struct {
 	upload *upload     // nil if there is no body
 	answer answer
 
-	mu     sync.Mutex // between upload and answer
+	mu     sync.Mutex // between upload and answer, for what is below
 	headed bool       // the answer's header has come
+	last   bool       // the last record of the body is being sent, or was
+	sent   bool       // the body was sent whole
+	over   bool       // nothing more of the body is sent
+	handed bool       // the answer is over, and upload ends the exchange
 }
 
 // run does the exchange up to the answer's header. After an error the connection is gone.
@@ -120,13 +124,25 @@ func (x *exchange) send(request []byte, length int64) error {
 	return nil
 }
 
-// uploaded is for when nothing more of the body is sent: it is the application's turn.
-func (x *exchange) uploaded() {
+// uploaded is for when nothing more of the body is sent: it is the application's turn, or the end.
+func (x *exchange) uploaded(whole bool) {
 	x.mu.Lock()
-	defer x.mu.Unlock()
+	x.sent, x.over = whole, true
+	handed := x.handed
 	if timeout := x.t.config.ResponseTimeout; timeout > 0 && !x.headed {
 		_ = x.c.SetReadDeadline(time.Now().Add(timeout)) // if the connection is closed, Read says so
 	}
+	x.mu.Unlock()
+	if handed {
+		x.settle()
+	}
+}
+
+// lastRecord is for when the last record of the body is about to be sent.
+func (x *exchange) lastRecord() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.last = true
 }
 
 // receive reads the answer's header.
@@ -159,10 +175,39 @@ func (x *exchange) receive() (*http.Response, error) {
 // finish ends the exchange. The connection is kept only if both sides have said all that they had to say, and no more.
 func (x *exchange) finish(whole bool) {
 	untouched := x.stop()
-	sent := x.upload == nil || x.upload.whole.Load()
-	if !whole || !untouched || !sent || x.t.config.MaxIdle == 0 || x.c.in.Buffered() > 0 {
+	if !whole || !untouched || x.t.config.MaxIdle == 0 || x.c.in.Buffered() > 0 {
 		_ = x.c.Close() // of no use any more
 		return
+	}
+	if !x.handOver() {
+		x.settle()
+	}
+}
+
+// handOver leaves the end to upload, if that is about to come to it. An application that has answered without reading the last
+// record will not read it any more.
+func (x *exchange) handOver() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.upload == nil || !x.last || x.over {
+		return false
+	}
+	x.handed = true
+	_ = x.c.SetWriteDeadline(time.Now().Add(time.Second)) // if the connection is closed, Write says so
+	return true
+}
+
+// settle keeps the connection after a whole answer, if the body was sent whole too.
+func (x *exchange) settle() {
+	x.mu.Lock()
+	sent, handed := x.sent || x.upload == nil, x.handed
+	x.mu.Unlock()
+	if !sent {
+		_ = x.c.Close() // of no use any more
+		return
+	}
+	if handed {
+		_ = x.c.SetWriteDeadline(time.Time{}) // if the connection is closed, the next request notices
 	}
 	x.t.pool.put(x.c)
 }

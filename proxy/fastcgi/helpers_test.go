@@ -19,7 +19,7 @@ import (
 const patience = 30 * time.Second
 
 // listen listens on a socket of its own.
-func listen(t *testing.T, network string) net.Listener {
+func listen(t testing.TB, network string) net.Listener {
 	t.Helper()
 	address := "127.0.0.1:0"
 	if network == "unix" {

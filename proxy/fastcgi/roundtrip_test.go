@@ -135,6 +135,7 @@ func TestABodyWithoutALengthIsCountedFirst(t *testing.T) {
 		if _, text, err := roundTrip(t, transport, r); err != nil || text != want {
 			t.Errorf("%d bytes: %q, %v", size, text, err)
 		}
+		waitFor(t, func() bool { return transport.idle() == 1 })
 	}
 	r := newRequest(t, http.MethodPost, "/", io.MultiReader(strings.NewReader(strings.Repeat("x", 300<<10+1))))
 	if response, _, err := roundTrip(t, transport, r); err != nil || response.StatusCode != http.StatusRequestEntityTooLarge {

@@ -19,7 +19,6 @@ type upload struct {
 	from io.ReadCloser
 	left int64
 
-	whole   atomic.Bool           // all was sent
 	failure atomic.Pointer[error] // why the exchange cannot go on
 }
 
@@ -37,31 +36,28 @@ func (u *upload) run() {
 			break
 		}
 	}
-	u.whole.Store(u.left == 0)
-	u.x.uploaded()
+	u.x.uploaded(u.left == 0)
 	_ = u.from.Close() // nothing more of it is needed
 }
 
 // write sends n bytes that stand in the buffer behind the room for a header; false means that no more can be sent.
 func (u *upload) write(buffer []byte, n int) bool {
-	record := appendHeader(buffer[:0], typeStdin, n)[:headerLength+n]
-	last := u.left == int64(n)
-	if last {
-		record = appendHeader(record, typeStdin, 0)
-	}
-	timeout := u.x.t.config.ResponseTimeout
-	if timeout > 0 {
+	if timeout := u.x.t.config.ResponseTimeout; timeout > 0 {
 		_ = u.c.SetWriteDeadline(time.Now().Add(timeout)) // if the connection is closed, Write says so
 	}
-	_, err := u.c.Write(record)
-	if err != nil && isTimeout(err) {
-		u.x.unread(u, err)
+	record := appendHeader(buffer[:0], typeStdin, n)[:headerLength+n]
+	if u.left == int64(n) {
+		record = appendHeader(record, typeStdin, 0)
+		u.x.lastRecord()
+	}
+	if _, err := u.c.Write(record); err != nil {
+		if isTimeout(err) {
+			u.x.unread(u, err)
+		}
+		return false
 	}
 	u.left -= int64(n)
-	if err != nil {
-		u.left = max(u.left, 1) // not all was sent
-	}
-	return err == nil
+	return true
 }
 
 // fail ends the exchange.
