@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -77,8 +78,11 @@ php_admin_value[cgi.fix_pathinfo] = 1
 			t.Fatalf("php-fpm ended:\n%s", said.String())
 		default:
 		}
-		_, err := os.Stat(socket)
-		return err == nil
+		c, err := net.Dial("unix", socket)
+		if err != nil {
+			return false
+		}
+		return c.Close() == nil
 	})
 	c := Config{Network: "unix", Address: socket, Root: root, Runs: LocalFiles(root), MaxIdle: workers, IdleTimeout: time.Hour}
 	if change != nil {
