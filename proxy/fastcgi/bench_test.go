@@ -10,10 +10,9 @@ import (
 
 // BenchmarkRequest measures a request as a browser makes it, to an application that does nothing, over a unix socket.
 func BenchmarkRequest(b *testing.B) {
-	for name, keep := range map[string]int{"kept": 16, "not kept": 0} {
-		b.Run("GET "+name, func(b *testing.B) { benchmark(b, keep, "") })
-		b.Run("POST "+name, func(b *testing.B) { benchmark(b, keep, strings.Repeat("x", 1000)) })
-	}
+	b.Run("GET kept", func(b *testing.B) { benchmark(b, 16, "") })
+	b.Run("POST kept", func(b *testing.B) { benchmark(b, 16, strings.Repeat("x", 1000)) })
+	b.Run("GET not kept", func(b *testing.B) { benchmark(b, 0, "") })
 }
 
 func benchmark(b *testing.B, keep int, body string) {

@@ -40,7 +40,7 @@ func (t *Transport) appendRequest(out []byte, r *http.Request, where place, body
 	p := &pairs{out: appendBegin(out, t.config.MaxIdle > 0), named: t.named}
 	p.open(len(t.fixed))
 	p.out = append(p.out, t.fixed...)
-	p.addRequest(r, bodyLength)
+	p.addRequest(r, where.uri, bodyLength)
 	p.addPlace(t.config.Root, where)
 	p.addOrigin(t.config.Origin(r), r.Host)
 	p.addFields(r)
@@ -49,14 +49,14 @@ func (t *Transport) appendRequest(out []byte, r *http.Request, where place, body
 }
 
 // addRequest adds what the request line says, and of which kind the body is.
-func (p *pairs) addRequest(r *http.Request, bodyLength int64) {
+func (p *pairs) addRequest(r *http.Request, uri string, bodyLength int64) {
 	proto := r.Proto
 	if proto == "" {
 		proto = "HTTP/1.1"
 	}
 	p.add("SERVER_PROTOCOL", proto)
 	p.add("REQUEST_METHOD", orDefault(r.Method, http.MethodGet))
-	p.add("REQUEST_URI", r.URL.RequestURI())
+	p.add("REQUEST_URI", uri)
 	p.add("QUERY_STRING", r.URL.RawQuery)
 	if kind := r.Header.Get("Content-Type"); kind != "" {
 		p.add("CONTENT_TYPE", kind)
@@ -148,16 +148,14 @@ func isPassed(name string) bool {
 			return false
 		}
 	}
-	if len(name) > 17 {
-		return true // longer than any below
-	}
-	switch strings.ToLower(name) {
-	case "proxy": // programs take HTTP_PROXY for the proxy that they are to use
-		return false
-	case "connection", "proxy-connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "expect":
-		return false
-	case "", "host", "content-type", "content-length":
-		return false
+	for _, kept := range [...]string{
+		"Proxy", // programs take HTTP_PROXY for the proxy that they are to use
+		"Connection", "Proxy-Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Expect",
+		"Host", "Content-Type", "Content-Length", "",
+	} {
+		if len(kept) == len(name) && strings.EqualFold(kept, name) {
+			return false
+		}
 	}
 	return true
 }

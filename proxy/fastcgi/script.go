@@ -12,6 +12,7 @@ import (
 
 // place is what a path means to the application.
 type place struct {
+	uri    string // the request's target, as it was said
 	script string // below the root; "" if there are no scripts
 	info   string // what the path says beyond
 }
@@ -26,37 +27,35 @@ func LocalFiles(root string) func(script string) bool {
 
 // locate finds the script for a request, or answers it.
 func (t *Transport) locate(r *http.Request) (place, *http.Response) {
+	where := place{uri: r.URL.RequestURI()}
 	said := r.URL.Path
 	if said == "" || said == "*" {
 		said = "/"
 	}
-	raw := rawPath(r.URL)
+	raw, _, _ := strings.Cut(where.uri, "?")
 	switch {
 	case isHostile(said) || isHostile(raw) || said[0] != '/':
 		return place{}, refuse(r, http.StatusBadRequest, "The path of the request cannot be forwarded.")
 	case t.config.Root == "":
-		return place{info: said}, nil
+		where.info = said
+		return where, nil
 	case isPlain(said, raw):
-		if where, ok := t.split(said); ok {
+		if where.script, where.info = t.split(said); where.script != "" {
 			return where, nil
 		}
 		if folder := strings.TrimSuffix(said, "/"); t.config.Runs(folder + "/" + t.config.Index) {
 			if folder == said {
 				return place{}, redirect(r, said+"/")
 			}
-			return place{script: folder + "/" + t.config.Index}, nil
+			where.script = folder + "/" + t.config.Index
+			return where, nil
 		}
 	}
 	if t.config.Front == "" {
 		return place{}, refuse(r, http.StatusNotFound, "There is no script for this path.")
 	}
-	return place{script: t.config.Front}, nil
-}
-
-// rawPath returns the path as REQUEST_URI has it.
-func rawPath(u *url.URL) string {
-	raw, _, _ := strings.Cut(u.RequestURI(), "?")
-	return raw
+	where.script = t.config.Front
+	return where, nil
 }
 
 // isHostile reports whether a path has a control character, or a ".." between slashes or backslashes.
@@ -94,22 +93,22 @@ func isPlain(said, raw string) bool {
 	return !strings.Contains(lower, "%2f") && !strings.Contains(lower, "%5c")
 }
 
-// split finds the first script in a path. Letters are compared as they are: to fold their case can change how long a text is,
+// split finds the first script in a path, "" if there is none, and what the path says beyond. Letters are compared as they are: to fold their case can change how long a text is,
 // and would find scripts whose names the file system does not have.
-func (t *Transport) split(said string) (place, bool) {
+func (t *Transport) split(said string) (script, info string) {
 	const most = 8 // questions to the file system for one request
 	end := 0
 	for range most {
 		next := strings.Index(said[end:], t.config.Split)
 		if next < 0 {
-			return place{}, false
+			return "", ""
 		}
 		end += next + len(t.config.Split)
 		if (end == len(said) || said[end] == '/') && t.config.Runs(said[:end]) {
-			return place{script: said[:end], info: said[end:]}, true
+			return said[:end], said[end:]
 		}
 	}
-	return place{}, false
+	return "", ""
 }
 
 // redirect sends the visitor to a folder, since links in its index are relative to it.

@@ -23,8 +23,6 @@ php=$(compgen -G '/usr/sbin/php-fpm*' || compgen -G '/usr/local/sbin/php-fpm*' |
 nginx=$(unpack_server nginx "$PWD/.dev/nginx" nginx)
 mkdir -p .dev/bench
 go build -C scripts/bench -o "$PWD/.dev/bench/fastcgi" ./fastcgi
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
 strict=()
 [[ -z ${STRICT:-} ]] || strict=(-strict)
-.dev/bench/fastcgi -php "${php%%$'\n'*}" -nginx "$nginx" -dir "$dir" -requests "${1:-20000}" -rounds "${2:-5}" "${strict[@]}"
+exec .dev/bench/fastcgi -php "${php%%$'\n'*}" -nginx "$nginx" -requests "${1:-20000}" -rounds "${2:-5}" "${strict[@]}"

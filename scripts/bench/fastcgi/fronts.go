@@ -34,7 +34,7 @@ type process struct {
 }
 
 // start starts a program and waits until it listens.
-func start(network, address string, command *exec.Cmd) (*process, error) {
+func start(ctx context.Context, network, address string, command *exec.Cmd) (*process, error) {
 	p := &process{command: command, said: &bytes.Buffer{}}
 	command.Stdout, command.Stderr = p.said, p.said
 	command.Cancel = func() error { return command.Process.Signal(syscall.SIGTERM) }
@@ -42,8 +42,9 @@ func start(network, address string, command *exec.Cmd) (*process, error) {
 	if err := command.Start(); err != nil {
 		return nil, err
 	}
+	dialer := net.Dialer{Timeout: time.Second}
 	for range 1000 {
-		if c, err := net.DialTimeout(network, address, time.Second); err == nil {
+		if c, err := dialer.DialContext(ctx, network, address); err == nil {
 			return p, c.Close()
 		}
 		<-time.After(10 * time.Millisecond)
@@ -99,7 +100,7 @@ func (b *bench) startPHP(ctx context.Context) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	return start("unix", socket, exec.CommandContext(ctx, b.php, "-n", "-F", "-R", "-y", config)) //nolint:gosec // it is what this program is for
+	return start(ctx, "unix", socket, exec.CommandContext(ctx, b.php, "-n", "-F", "-R", "-y", config)) //nolint:gosec // it is what this program is for
 }
 
 // startNginx starts nginx with one worker; keep is how many connections it keeps.
@@ -133,7 +134,7 @@ server { listen %[4]s; location ~ \.php$ { try_files $uri =404; fastcgi_pass php
 		if err != nil {
 			return nil, err
 		}
-		return start("tcp", address, exec.CommandContext(ctx, b.nginx, "-p", b.dir, "-e", b.dir+"/nginx.log", "-c", config)) //nolint:gosec // as for php-fpm
+		return start(ctx, "tcp", address, exec.CommandContext(ctx, b.nginx, "-p", b.dir, "-e", b.dir+"/nginx.log", "-c", config)) //nolint:gosec // as for php-fpm
 	}
 }
 
@@ -143,7 +144,7 @@ func startGo(kind string) func(*bench, context.Context) (*process, error) {
 		if err != nil {
 			return nil, err
 		}
-		return start("tcp", address, exec.CommandContext(ctx, self, "-serve", kind, "-dir", b.dir)) //nolint:gosec // itself
+		return start(ctx, "tcp", address, exec.CommandContext(ctx, self, "-serve", kind, "-dir", b.dir)) //nolint:gosec // itself
 	}
 }
 
@@ -154,7 +155,9 @@ func serveFront(ctx context.Context, kind, dir string) error {
 		return err
 	}
 	handler := &httputil.ReverseProxy{
-		Rewrite:    func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = "fcgi", "php", r.In.Host },
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = "fcgi", "php", r.In.Host
+		},
 		Transport:  transport,
 		BufferPool: &buffers{},
 	}

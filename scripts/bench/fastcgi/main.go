@@ -11,13 +11,14 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"syscall"
 	"time"
 )
 
 const bar = 1.5
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, os.Kill)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
@@ -55,12 +56,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.SetOutput(stderr)
 	flags.StringVar(&b.php, "php", "", "php-fpm's program")
 	flags.StringVar(&b.nginx, "nginx", "", "nginx's program")
-	flags.StringVar(&b.dir, "dir", "", "an empty folder for sockets, scripts and configurations")
 	flags.IntVar(&b.requests, "requests", 20_000, "requests of each measurement")
 	flags.IntVar(&b.rounds, "rounds", 5, "how often everything is measured; the median counts")
 	flags.BoolVar(&b.strict, "strict", false, "a bar that is missed is an error")
 	serve := flags.String("serve", "", "for the program itself: be a front of this kind")
-	if flags.Parse(args) != nil || b.dir == "" {
+	flags.StringVar(&b.dir, "dir", "", "for the program itself: where php-fpm and its scripts are")
+	if flags.Parse(args) != nil {
 		return 2
 	}
 	if *serve != "" {
@@ -83,6 +84,13 @@ func report(stderr io.Writer, err error) int {
 
 // measure measures all, each front in turn in every round, so that a busy moment of the machine hits all alike.
 func (b *bench) measure(ctx context.Context) (err error) {
+	if b.dir, err = os.MkdirTemp("", "cutover-fastcgi-"); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
+	if err := os.Chmod(b.dir, 0o755); err != nil { //nolint:gosec // workers of nginx may be other users
+		return err
+	}
 	if b.fpm, err = b.startPHP(ctx); err != nil {
 		return err
 	}
