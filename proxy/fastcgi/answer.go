@@ -137,6 +137,26 @@ func (a *answer) end(length int) error {
 	return fmt.Errorf("the application ended the request with the unknown status %d", how)
 }
 
+// remaining returns how much of standard output is still to come, if all is there already, up to a good end.
+func (a *answer) remaining() (n int, ok bool) {
+	there, _ := a.in.Peek(a.in.Buffered()) // it is there
+	n = a.left
+	for at := a.left + a.padding; at+headerLength <= len(there); {
+		head := there[at:]
+		length, padding := int(binary.BigEndian.Uint16(head[4:])), int(head[6])
+		at += headerLength + length + padding
+		switch {
+		case head[0] != version || binary.BigEndian.Uint16(head[2:]) != requestID:
+			return 0, false
+		case head[1] == typeStdout:
+			n += length
+		default:
+			return n, head[1] == typeEnd && length == 8 && at == len(there) && head[headerLength+4] == 0
+		}
+	}
+	return 0, false
+}
+
 // readHead reads an answer's header into buffer, which may grow. It returns the buffer, how long the header in it is, with the
 // empty line, and what follows it already.
 func readHead(a io.Reader, buffer []byte, most int64) (whole []byte, length int, rest []byte, err error) {

@@ -4,16 +4,19 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"sync/atomic"
 	"time"
 )
 
 // body is an answer's body. It ends when the application has ended the request, not before: only then is it sure that all is well.
+// It may be closed while another goroutine reads.
 type body struct {
 	x      *exchange
 	rest   []byte // of what came with the header
 	left   int64  // until Content-Length is reached; -1 if there is none
 	silent bool   // what comes is not part of the answer
 	err    error  // once it is over
+	closed atomic.Bool
 }
 
 // newBody returns the body for a response whose header was read. HEAD, 204 and 304 have none, whatever the application writes.
@@ -24,6 +27,9 @@ func newBody(x *exchange, response *http.Response, rest []byte) *body {
 
 // Read reads on. An answer that is shorter or longer than it said is an error, after as much of it as it said.
 func (b *body) Read(p []byte) (int, error) {
+	if b.closed.Load() {
+		return 0, http.ErrBodyReadAfterClose
+	}
 	if b.silent {
 		b.drain()
 	}
@@ -83,9 +89,7 @@ func (b *body) over(err error) {
 
 // Close ends the exchange, if it has not ended.
 func (b *body) Close() error {
-	if b.err == nil {
-		b.err = http.ErrBodyReadAfterClose
-		b.x.finish(false)
-	}
+	b.closed.Store(true)
+	b.x.finish(false)
 	return nil
 }

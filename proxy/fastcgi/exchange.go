@@ -5,7 +5,9 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,6 +24,7 @@ type exchange struct {
 	spool  *spool      // the body, if nobody said its length
 	upload *upload     // nil if there is no body
 	answer answer
+	ended  atomic.Bool // finish was called for c
 
 	mu     sync.Mutex // between upload and answer, for what is below
 	headed bool       // the answer's header has come
@@ -35,6 +38,7 @@ type exchange struct {
 func (x *exchange) run(fresh bool) (*http.Response, error) {
 	var err error
 	x.stale = false
+	x.ended.Store(false)
 	if x.c, x.kept, err = x.t.connect(x.r.Context(), fresh, isRepeatable(x.r)); err != nil {
 		return nil, err
 	}
@@ -167,6 +171,11 @@ func (x *exchange) receive() (*http.Response, error) {
 		_ = x.c.SetReadDeadline(time.Time{}) // if the connection is closed, Read says so
 	}
 	x.mu.Unlock()
+	if n, ok := x.answer.remaining(); ok && response.ContentLength < 0 && x.r.Method != http.MethodHead && response.StatusCode != http.StatusNotModified {
+		// Who knows the length need not send chunks, nor flush them.
+		response.ContentLength = int64(len(rest) + n)
+		response.Header.Set("Content-Length", strconv.Itoa(len(rest)+n))
+	}
 	response.Request = x.r
 	response.Body = newBody(x, response, rest)
 	return response, nil
@@ -174,6 +183,9 @@ func (x *exchange) receive() (*http.Response, error) {
 
 // finish ends the exchange. The connection is kept only if both sides have said all that they had to say, and no more.
 func (x *exchange) finish(whole bool) {
+	if !x.ended.CompareAndSwap(false, true) {
+		return
+	}
 	untouched := x.stop()
 	if !whole || !untouched || x.t.config.MaxIdle == 0 || x.c.in.Buffered() > 0 {
 		_ = x.c.Close() // of no use any more

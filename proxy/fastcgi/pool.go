@@ -49,7 +49,7 @@ func newConnection(c net.Conn) *connection {
 
 // quiet reports whether the application has neither closed the connection nor said anything that nobody asked for.
 func (c *connection) quiet() bool {
-	if c.raw == nil || c.in.Buffered() > 0 {
+	if c.raw == nil {
 		return false
 	}
 	c.alive = false

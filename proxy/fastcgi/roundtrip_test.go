@@ -451,6 +451,57 @@ func TestAnAnswersHeaderIsReadAsCGIHasIt(t *testing.T) {
 	}
 }
 
+func TestAnAnswerThatIsThereAtOnceSaysItsLength(t *testing.T) {
+	head := string(record(typeStdout, "X: y\n\nab"))
+	for sent, want := range map[string]int64{
+		head + string(ended(0, 0)): 2,
+		head + string(record(typeStdout, "cd")) + string(record(typeStdout, "")) + string(ended(0, 0)): 4,
+		string(record(typeStdout, "Content-Length: 2\n\nab")) + string(ended(0, 0)):                    2,
+		string(record(typeStdout, "Status: 204\n\n")) + string(ended(0, 0)):                            0,
+		string(record(typeStdout, "Status: 304\n\n")) + string(ended(0, 0)):                            -1,
+		head + string(record(typeStderr, "e")) + string(ended(0, 0)):                                   -1,
+		head + string(ended(0, 0)) + "x":                                                               -1,
+		head + string(ended(0, 2)):                                                                     -1,
+		head + string(record(9, "")) + string(ended(0, 0)):                                             -1,
+		head: -1,
+	} {
+		l := serveRaw(t, "unix", func(_ int, p *peer) {
+			_, _, _ = p.ask()
+			_, _ = io.WriteString(p, sent)
+			_, _, _ = p.record()
+		})
+		response, err := newTransport(t, l, nil).RoundTrip(newRequest(t, http.MethodGet, "/", nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if response.ContentLength != want || (response.Header.Get("Content-Length") != "") != (want > 0) {
+			t.Errorf("%q: %d, %v", sent, response.ContentLength, response.Header)
+		}
+		response.Body.Close()
+	}
+}
+
+func TestABodyMayBeClosedWhileSomebodyReads(t *testing.T) {
+	l := serveRaw(t, "unix", func(_ int, p *peer) {
+		_, _, _ = p.ask()
+		_ = p.write(typeStdout, "X: y\n\na")
+		_, _, _ = p.record()
+	})
+	response, err := newTransport(t, l, nil).RoundTrip(newRequest(t, http.MethodGet, "/", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() {
+		_, err := io.ReadAll(response.Body)
+		ended <- err
+	}()
+	response.Body.Close()
+	if err := receive(t, ended); err == nil {
+		t.Error("it was read to its end")
+	}
+}
+
 func TestAnAnswerWithoutABodyHasNoneAndItsConnectionIsKept(t *testing.T) {
 	l := serveRaw(t, "unix", func(_ int, p *peer) {
 		for {

@@ -51,9 +51,6 @@ func (u *upload) write(buffer []byte, n int) bool {
 		u.x.lastRecord()
 	}
 	if _, err := u.c.Write(record); err != nil {
-		if isTimeout(err) {
-			u.x.unread(u, err)
-		}
 		return false
 	}
 	u.left -= int64(n)
@@ -67,13 +64,4 @@ func (u *upload) fail(err error) {
 	}
 	u.failure.Store(&err)
 	_ = u.c.Close() // whoever reads from it reports the failure
-}
-
-// unread is for an application that leaves the request unread: it has had its time, unless it answers already.
-func (x *exchange) unread(u *upload, err error) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if !x.headed {
-		u.fail(err)
-	}
 }

@@ -60,27 +60,28 @@ func (p *process) stop() error {
 	return nil
 }
 
-// used returns the processor time that the program and its children have taken.
+// used returns the processor time that the program and its children have taken. Their threads live as long as they do.
 func (p *process) used() time.Duration {
 	pid := strconv.Itoa(p.command.Process.Pid)
-	total := ticks(pid)
+	total := onProcessor(pid)
 	children, _ := os.ReadFile(filepath.Join("/proc", pid, "task", pid, "children")) //nolint:gosec // of a process that this one started
 	for child := range strings.FieldsSeq(string(children)) {
-		total += ticks(child)
+		total += onProcessor(child)
 	}
-	return time.Duration(total) * (time.Second / 100)
+	return total
 }
 
-// ticks returns utime and stime of a process, in hundredths of a second.
-func ticks(pid string) int {
-	text, err := os.ReadFile(filepath.Join("/proc", pid, "stat"))
-	if err != nil {
-		return 0
+// onProcessor sums up what the kernel's scheduler counts for the threads of a process, to the nanosecond.
+func onProcessor(pid string) time.Duration {
+	threads, _ := filepath.Glob(filepath.Join("/proc", pid, "task", "*", "schedstat"))
+	total := 0
+	for _, thread := range threads {
+		text, _ := os.ReadFile(thread) //nolint:gosec // as above
+		took, _, _ := strings.Cut(string(text), " ")
+		n, _ := strconv.Atoi(took)
+		total += n
 	}
-	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
-	user, _ := strconv.Atoi(fields[11])
-	system, _ := strconv.Atoi(fields[12])
-	return user + system
+	return time.Duration(total)
 }
 
 func (b *bench) write(name, text string) (string, error) {
