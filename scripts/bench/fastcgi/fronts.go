@@ -202,7 +202,12 @@ func (canned) RoundTrip(r *http.Request) (*http.Response, error) {
 	if strings.Contains(r.URL.Path, "large") {
 		size = 100_000
 	}
-	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"text/html"}, "X-Powered-By": {"PHP"}}, ContentLength: -1, Body: io.NopCloser(io.LimitReader(zeros{}, int64(size))), Request: r}, nil
+	length, header := int64(-1), http.Header{"Content-Type": {"text/html"}, "X-Powered-By": {"PHP"}}
+	if size < 10_000 { // proxy/fastcgi knows it then
+		length = int64(size)
+		header.Set("Content-Length", strconv.Itoa(size))
+	}
+	return &http.Response{StatusCode: http.StatusOK, Header: header, ContentLength: length, Body: io.NopCloser(io.LimitReader(zeros{}, int64(size))), Request: r}, nil
 }
 
 type zeros struct{}
