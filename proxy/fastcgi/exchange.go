@@ -36,21 +36,23 @@ type exchange struct {
 
 // run does the exchange up to the answer's header. After an error the connection is gone.
 func (x *exchange) run(fresh bool) (*http.Response, error) {
-	var err error
 	x.stale = false
 	x.ended.Store(false)
-	if x.c, x.kept, err = x.t.connect(x.r.Context(), fresh, isRepeatable(x.r)); err != nil {
+	if err := x.connect(fresh); err != nil {
 		return nil, err
 	}
 	length, refused, err := x.measure()
 	if err != nil || refused != nil {
-		x.t.pool.put(x.c) // nothing was sent
+		_ = x.c.Close() // nothing was sent
 		return refused, err
+	}
+	if err := x.renew(); err != nil {
+		return nil, err
 	}
 	request, ok := x.t.appendRequest(x.c.out[:0], x.r, x.where, length)
 	x.c.out = request
 	if !ok {
-		x.t.pool.put(x.c) // nothing was sent
+		_ = x.c.Close() // nothing was sent
 		return refuse(x.r, http.StatusRequestHeaderFieldsTooLarge, "A header field of the request is too long."), nil
 	}
 	c := x.c
@@ -65,6 +67,15 @@ func (x *exchange) run(fresh bool) (*http.Response, error) {
 		return nil, x.explain(err)
 	}
 	return response, nil
+}
+
+// renew replaces a kept connection that has become too old while the body was read.
+func (x *exchange) renew() error {
+	if x.spool == nil || !x.kept || time.Since(x.c.since) < idleUnrepeatable {
+		return nil
+	}
+	_ = x.c.Close() // it is given up
+	return x.connect(true)
 }
 
 // isRepeatable reports whether a request may be sent again that a dying connection has swallowed (RFC 9110 §9.2.2).

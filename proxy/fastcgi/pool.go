@@ -161,26 +161,28 @@ func (p *pool) close() {
 	}
 }
 
-// connect returns a connection, kept from before unless a fresh one is asked for, and whether it is.
-func (t *Transport) connect(ctx context.Context, fresh, repeatable bool) (c *connection, kept bool, err error) {
-	trace := httptrace.ContextClientTrace(ctx)
-	if trace != nil && trace.GetConn != nil {
-		trace.GetConn(t.config.Address)
+// connect gets a connection: one kept from before, unless a fresh one is asked for. The trace is told that one is sought only as
+// long as nothing of the body was read: whoever hears that none was found may send the request, with the same body, elsewhere.
+func (x *exchange) connect(fresh bool) error {
+	trace := httptrace.ContextClientTrace(x.r.Context())
+	if trace != nil && trace.GetConn != nil && x.spool == nil {
+		trace.GetConn(x.t.config.Address)
 	}
+	x.c = nil
 	if !fresh {
-		c = t.pool.take(repeatable)
+		x.c = x.t.pool.take(isRepeatable(x.r))
 	}
-	if kept = c != nil; !kept {
-		made, err := t.dial(ctx)
+	if x.kept = x.c != nil; !x.kept {
+		made, err := x.t.dial(x.r.Context())
 		if err != nil {
-			return nil, false, err
+			return err
 		}
-		c = newConnection(made)
+		x.c = newConnection(made)
 	}
 	if trace != nil && trace.GotConn != nil {
-		trace.GotConn(httptrace.GotConnInfo{Conn: c.Conn, Reused: kept, WasIdle: kept, IdleTime: idleTime(c, kept)})
+		trace.GotConn(httptrace.GotConnInfo{Conn: x.c.Conn, Reused: x.kept, WasIdle: x.kept, IdleTime: idleTime(x.c, x.kept)})
 	}
-	return c, kept, nil
+	return nil
 }
 
 func idleTime(c *connection, kept bool) time.Duration {

@@ -302,3 +302,34 @@ func TestAFullQueueIsWaitedForAsLongAsConnectingMayTake(t *testing.T) {
 		t.Errorf("%q, %v", text, err)
 	}
 }
+
+func TestATargetThatDiesWithABodyAlreadyReadIsNotSaidToBeUnreachable(t *testing.T) {
+	l := serveRaw(t, "unix", echo)
+	transport := newTransport(t, l, nil)
+	get(t, transport, "/")
+	log := ""
+	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
+		GetConn: func(string) { log += "get " },
+		GotConn: func(i httptrace.GotConnInfo) {
+			log += "got "
+			_ = i.Conn.(*net.UnixConn).CloseWrite()
+			l.Close()
+		},
+	})
+	transport.pool.idle[0].since = time.Now().Add(time.Hour) // young however slow the machine is
+	_, _, err := roundTrip(t, transport, newRequest(t, http.MethodPost, "/", io.MultiReader(strings.NewReader("body"))).WithContext(ctx))
+	if err == nil || log != "get got " { // or the next target would get what is left of the body: nothing
+		t.Errorf("%v after %s", err, log)
+	}
+}
+
+func TestAConnectionThatGrewOldWhileTheBodyCameIsReplaced(t *testing.T) {
+	l := serveRaw(t, "unix", echo)
+	transport := newTransport(t, l, nil)
+	get(t, transport, "/")
+	body := &slow{text: "x", pause: idleUnrepeatable + 100*time.Millisecond}
+	_, text, err := roundTrip(t, transport, newRequest(t, http.MethodPost, "/", body))
+	if err != nil || text != "b" {
+		t.Errorf("%q, %v", text, err)
+	}
+}
