@@ -51,12 +51,13 @@ type Config struct {
 	Stderr func(ctx context.Context, line string)
 
 	// MaxIdle is how many connections are kept for further requests; 0 means none. A kept connection occupies a worker of
-	// php-fpm, also against others that use the same pool of workers: stay well below its pm.max_children.
+	// php-fpm, also against others that use the same pool of workers: stay well below its pm.max_children. A script that works
+	// on after fastcgi_finish_request lets the next request on its connection wait, whichever workers are free.
 	MaxIdle     int
 	IdleTimeout time.Duration // after which a kept connection is closed; 0 means 10 s
 	DialTimeout time.Duration // 0 means 3 s
-	// ResponseTimeout bounds how long the application may take to its first header once it has the request, and how long it
-	// may leave a part of the request unread. 0 means no bound.
+	// ResponseTimeout bounds how long the application may take to its first header once it has the request, or has left a part
+	// of it unread for as long. 0 means no bound.
 	ResponseTimeout time.Duration
 
 	MaxHeaderBytes int64  // of an answer; 0 means 256 KiB
