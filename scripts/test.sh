@@ -87,6 +87,7 @@ lint() {
 # unit_tests runs the product's packages. Those with a test that needs root say so in these words, and get it.
 unit_tests() {
   local rooted=() others=() package
+  need_php
   if [[ $EUID != 0 ]]; then
     mapfile -t rooted < <(git grep --untracked -l 'needs root: run scripts/test.sh' -- '*_test.go' ':!scripts' | xargs -rn 1 dirname | sort -u)
   fi
