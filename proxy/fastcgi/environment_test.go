@@ -174,7 +174,7 @@ func TestAPathNamesAScriptOnlyWhereThatIsAFile(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(root, "folder.php"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	c := Config{Root: root, Runs: LocalFiles(root), Front: "/index.php"}
+	c := Config{Root: root, Runs: LocalFiles(root, nil), Front: "/index.php"}
 	for path, want := range map[string]string{
 		"":                                     "/index.php|",
 		"/":                                    "/index.php|",
@@ -290,5 +290,54 @@ func TestAConfigurationThatCannotBeIsRefused(t *testing.T) {
 				t.Errorf("%s is taken", name)
 			}
 		}
+	}
+}
+
+func TestScriptsThatNobodyCanSeeRunIfTheirPathNamesThemAndNothingElse(t *testing.T) {
+	nobody := func(string) bool { return false }
+	unseen := func() bool { return true }
+	for path, want := range map[string]string{
+		"/":                             "/index.php",
+		"/wp-login.php":                 "/wp-login.php",
+		"/wp-admin/":                    "/wp-admin/index.php",
+		"/wp-admin":                     "",
+		"/tools-5.2.1/x.php/info":       "/tools-5.2.1/x.php",
+		"/.hidden/x.php":                "/.hidden/x.php",
+		"/uploads/cat.jpg":              "",
+		"/uploads/cat.jpg/x.php":        "",
+		"/uploads/cat.jpg/":             "",
+		"/uploads/cat.7z/x.php":         "",
+		"/index.php/uploads/cat.jpg/x":  "/index.php",
+		"/index.php/cat.jpg/other.php/": "/index.php",
+	} {
+		c := Config{Root: "/srv", Runs: nobody, Unseen: unseen}
+		if got, status := environment(t, c, newRequest(t, http.MethodGet, path, nil)); got["SCRIPT_NAME"] != want || (status == http.StatusNotFound) != (want == "") {
+			t.Errorf("%s: %q, %d; not %q", path, got["SCRIPT_NAME"], status, want)
+		}
+		if want == "" || strings.HasSuffix(path, "/") && want != "/index.php" {
+			want = "/front.php"
+		}
+		if c.Front = "/front.php"; path == "/" {
+			want = c.Front
+		}
+		if got, _ := environment(t, c, newRequest(t, http.MethodGet, path, nil)); got["SCRIPT_NAME"] != want {
+			t.Errorf("%s with a front script: %q, not %q", path, got["SCRIPT_NAME"], want)
+		}
+	}
+}
+
+func TestAPathOfOursIsAScriptWhereItWouldBeNone(t *testing.T) {
+	r := newRequest(t, http.MethodGet, "/ping", nil)
+	c := Config{Root: "/srv"}
+	if _, status := environment(t, c, r); status != http.StatusNotFound {
+		t.Errorf("a visitor's: %d", status)
+	}
+	r = r.WithContext(WithOwnPath(r.Context()))
+	if got, _ := environment(t, c, r); got["SCRIPT_NAME"] != "/ping" {
+		t.Errorf("ours: %v", got)
+	}
+	c.Front = "/index.php"
+	if got, _ := environment(t, c, r); got["SCRIPT_NAME"] != "/index.php" {
+		t.Errorf("with a front script: %v", got)
 	}
 }

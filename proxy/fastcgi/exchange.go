@@ -3,8 +3,11 @@ package fastcgi
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -13,18 +16,19 @@ import (
 
 // exchange is one request and its answer.
 type exchange struct {
-	t     *Transport
-	r     *http.Request
-	where place
+	t      *Transport
+	r      *http.Request
+	where  place
+	length int64 // of the body, -1 for none
 
-	c      *connection
-	kept   bool        // c was kept from an earlier request
-	stale  bool        // c was dead, and the application acted upon nothing
-	stop   func() bool // ends the watch over the request's context
-	spool  *spool      // the body, if nobody said its length
-	upload *upload     // nil if there is no body
-	answer answer
-	ended  atomic.Bool // finish was called for c
+	c         *connection
+	kept      bool        // c was kept from an earlier request
+	stale     bool        // c was dead, and the application acted upon nothing
+	beginning int         // bytes of the request before its body
+	stop      func() bool // ends the watch over the request's context
+	upload    *upload     // nil if the body is sent at once, or there is none
+	answer    answer
+	ended     atomic.Bool // finish was called for c
 
 	mu     sync.Mutex // between upload and answer, for what is below
 	headed bool       // the answer's header has come
@@ -36,46 +40,84 @@ type exchange struct {
 
 // run does the exchange up to the answer's header. After an error the connection is gone.
 func (x *exchange) run(fresh bool) (*http.Response, error) {
+	dead := x.c
 	x.stale = false
 	x.ended.Store(false)
 	if err := x.connect(fresh); err != nil {
 		return nil, err
 	}
-	length, refused, err := x.measure()
-	if err != nil || refused != nil {
+	if fresh {
+		x.c.out = dead.out // the same request, since its body may have been read
+	} else if refused, err := x.compose(); refused != nil || err != nil {
 		_ = x.c.Close() // nothing was sent
 		return refused, err
-	}
-	if err := x.renew(); err != nil {
+	} else if err := x.renew(); err != nil {
 		return nil, err
-	}
-	request, ok := x.t.appendRequest(x.c.out[:0], x.r, x.where, length)
-	x.c.out = request
-	if !ok {
-		_ = x.c.Close() // nothing was sent
-		return refuse(x.r, http.StatusRequestHeaderFieldsTooLarge, "A header field of the request is too long."), nil
 	}
 	c := x.c
 	x.stop = context.AfterFunc(x.r.Context(), func() { _ = c.Close() }) // whoever waits for the connection reports it
-	if err := x.send(request, length); err != nil {
-		x.finish(false)
-		return nil, x.explain(err)
+	err := x.send()
+	if err == nil {
+		var response *http.Response
+		if response, err = x.receive(); err == nil {
+			return response, nil
+		}
 	}
-	response, err := x.receive()
-	if err != nil {
-		x.finish(false)
-		return nil, x.explain(err)
-	}
-	return response, nil
+	x.finish(false)
+	return nil, x.explain(err)
 }
 
 // renew replaces a kept connection that has become too old while the body was read.
 func (x *exchange) renew() error {
-	if x.spool == nil || !x.kept || time.Since(x.c.since) < idleUnrepeatable {
+	if !x.kept || x.length <= 0 || time.Since(x.c.since) < idleUnrepeatable {
 		return nil
 	}
 	_ = x.c.Close() // it is given up
-	return x.connect(true)
+	out := x.c.out
+	err := x.connect(true)
+	if err == nil {
+		x.c.out = out
+	}
+	return err
+}
+
+// compose writes the request, with as little of a body as needs no goroutine, where the connection has room for it.
+func (x *exchange) compose() (refused *http.Response, err error) {
+	request, ok := x.t.appendRequest(x.c.out[:0], x.r, x.where, x.length)
+	x.c.out = request
+	if !ok {
+		return refuse(x.r, http.StatusRequestHeaderFieldsTooLarge, "A header field of the request is too long."), nil
+	}
+	x.beginning = len(request)
+	if x.length > atOnce {
+		return nil, nil
+	}
+	if x.length > 0 {
+		if request, err = appendBody(request, x.r.Body, int(x.length)); err != nil {
+			return nil, err
+		}
+	}
+	x.c.out = appendHeader(request, typeStdin, 0)
+	return nil, nil
+}
+
+// atOnce is how much of a body is sent together with what comes before, without a look at what the application says to it. Every
+// socket has room for as much, so that it cannot be that both sides wait until the other reads.
+const atOnce = 16 << 10
+
+// appendBody appends a record with a body of a length.
+func appendBody(out []byte, body io.Reader, length int) ([]byte, error) {
+	out = appendHeader(out, typeStdin, length)
+	begin := len(out)
+	out = slices.Grow(out, length+headerLength)[:begin+length]
+	switch n, err := fill(body, out[begin:]); {
+	case n == length:
+		return out, nil
+	case errors.Is(err, io.EOF):
+		return nil, fmt.Errorf("%w: %w", errShortBody, io.ErrUnexpectedEOF)
+	default:
+		return nil, err
+	}
 }
 
 // isRepeatable reports whether a request may be sent again that a dying connection has swallowed (RFC 9110 §9.2.2).
@@ -90,50 +132,36 @@ func isRepeatable(r *http.Request) bool {
 	return false
 }
 
-// measure finds out how long the body is, -1 for none. A body that is too long is answered.
-func (x *exchange) measure() (length int64, refused *http.Response, err error) {
+// unknown is the length of a body that does not say one.
+const unknown = -2
+
+var errNoLength = errors.New("fastcgi: the length of the request's body is not known")
+
+// bodyLength returns how long a request's body is, -1 if there is none and need not be one.
+func bodyLength(r *http.Request) int64 {
 	switch {
-	case x.r.Body == nil || x.r.Body == http.NoBody:
-		if isRepeatable(x.r) {
-			return -1, nil, nil
-		}
-		return 0, nil, nil
-	case x.r.ContentLength > 0:
-		return x.r.ContentLength, nil, nil
-	case x.spool == nil:
-		x.spool, err = x.t.readSpool(x.r.Body)
+	case r.Body != nil && r.Body != http.NoBody && r.ContentLength <= 0:
+		return unknown
+	case r.Body != nil && r.Body != http.NoBody:
+		return r.ContentLength
+	case isRepeatable(r):
+		return -1
 	}
-	switch {
-	case errors.Is(err, errSpoolLong):
-		return 0, refuse(x.r, http.StatusRequestEntityTooLarge, "The body of the request is too long."), nil
-	case errors.Is(err, errSpoolFull):
-		return 0, refuse(x.r, http.StatusServiceUnavailable, "There is no room for the body of the request now."), nil
-	case err != nil:
-		return 0, nil, err
-	}
-	return x.spool.length, nil, nil
+	return 0
 }
 
-// send sends the beginning of the request, and lets the body follow on its own.
-func (x *exchange) send(request []byte, length int64) error {
-	beginning := len(request)
-	if length <= 0 {
-		request = appendHeader(request, typeStdin, 0)
-		x.c.out = request
-	}
+// send sends what was composed, and lets more of a body follow on its own.
+func (x *exchange) send() error {
 	if x.t.config.ResponseTimeout > 0 {
 		_ = x.c.SetDeadline(time.Now().Add(x.t.config.ResponseTimeout)) // if the connection is closed, Write says so
 	}
-	if n, err := x.c.Write(request); err != nil {
-		x.stale = x.kept && n < beginning && !isTimeout(err) // no application acts upon half of a beginning
+	if n, err := x.c.Write(x.c.out); err != nil {
+		x.stale = x.kept && n < x.beginning && !isTimeout(err) // no application acts upon half of a beginning
 		return err
 	}
-	if length > 0 {
+	if x.length > atOnce {
 		_ = x.c.SetReadDeadline(time.Time{}) // until the body is sent
-		x.upload = &upload{x: x, c: x.c, from: x.r.Body, left: length}
-		if x.spool != nil {
-			x.upload.from = x.spool
-		}
+		x.upload = &upload{x: x, c: x.c, from: x.r.Body, left: x.length}
 		go x.upload.run() // ends with the connection, or with the read from the body that is under way
 	}
 	return nil
@@ -233,14 +261,6 @@ func (x *exchange) settle() {
 		_ = x.c.SetWriteDeadline(time.Time{}) // if the connection is closed, the next request notices
 	}
 	x.t.pool.put(x.c)
-}
-
-// closeBody is for when nothing more of the body is needed.
-func (x *exchange) closeBody() {
-	if x.spool != nil {
-		x.spool.drop()
-	}
-	closeBody(x.r)
 }
 
 // explain returns what ended the exchange: the visitor who left or broke off, or else what the connection met.

@@ -1,9 +1,9 @@
 // Package fastcgi forwards HTTP requests to applications that speak FastCGI 1.0 in the responder role, such as php-fpm.
 //
-// A request's body is streamed while the answer streams back, if its length is known. Applications read CONTENT_LENGTH bytes
-// and php-fpm takes a body without one for empty, so a body whose length nobody said is read to its end first, into memory and
-// then into a temporary file, both bounded. The connection is made before: where it fails, nothing of the body was read, and
-// the request may go to another target.
+// A request's body streams to the application while the answer streams back. Its length must be known: applications read
+// CONTENT_LENGTH bytes, and php-fpm takes a body without one for empty. A worker of php-fpm does nothing else while a body comes, so
+// bodies from afar are best read by a Spool before. The connection is made first: where that fails, nothing of the body was read,
+// and the request may go to another target.
 //
 // What a visitor says never decides alone which file runs: see Config.Runs. Header fields reach the application only under names
 // that no other field can have (letters, digits and hyphens), and "Proxy" never does.
@@ -16,11 +16,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
 	"path"
 	"strings"
-	"sync/atomic"
 	"time"
 )
 
@@ -39,12 +39,19 @@ type Config struct {
 	// or ".." segment. Nil means only Front, and Index in Root itself. It must be sure that the script is a file: of
 	// "/uploads/cat.jpg/x.php" php-fpm would run cat.jpg. See LocalFiles.
 	Runs func(script string) bool
+	// Unseen reports whether nobody here can see the scripts, as in a container; it is asked where Runs says no. Then a path
+	// runs what it names itself: "/admin/x.php", with nothing before it that looks like a file, and "/admin/" its Index if there
+	// is no Front. The application must refuse to run anything but scripts by itself, as php-fpm does unless its
+	// security.limit_extensions was changed. Nil means that they can be seen.
+	Unseen func() bool
 
 	// Params are handed to the application with each request, in place of those of the same names that it would get otherwise.
 	// Names that begin with HTTP_ are the visitor's.
 	Params map[string]string
 	// Origin says where a request came from; nil means its RemoteAddr and TLS.
 	Origin func(*http.Request) Origin
+	// Dial connects to the application; nil means to Address, as quickly as DialTimeout says.
+	Dial func(context.Context) (net.Conn, error)
 	// Stderr gets what the application writes to its standard error, line by line, as bytes that nobody has checked; no more
 	// than 64 KiB of a request. Calls for one request come one after the other.
 	Stderr func(ctx context.Context, line string)
@@ -59,10 +66,7 @@ type Config struct {
 	// of it unread for as long. 0 means no bound.
 	ResponseTimeout time.Duration
 
-	MaxHeaderBytes int64  // of an answer; 0 means 256 KiB
-	MaxSpool       int64  // of a body whose length nobody said; 0 means 64 MiB, beyond is answered with 413
-	MaxSpooled     int64  // of all such bodies at a time, in files; 0 means 1 GiB, beyond is answered with 503
-	TempDir        string // for their files; "" means the system's
+	MaxHeaderBytes int64 // of an answer; 0 means 256 KiB
 }
 
 // Origin is where a request came from.
@@ -84,14 +88,13 @@ func isNumber(text string) bool {
 
 // Transport is an http.RoundTripper to one application; the host of a request's URL does not matter to it. Any number of
 // goroutines may use it at once. A visitor's mistakes are answered, not reported as errors: 400 for a path with ".." or a NUL,
-// 404 for one that names no script, 413 and 431 for too much, as are redirects of a folder's name to the folder. A request's
+// 404 for one that names no script, 431 for too much, as are redirects of a folder's name to the folder. A request's
 // body is closed when nothing more of it is needed, which may be after its answer has ended.
 type Transport struct {
-	config  Config
-	fixed   []byte // parameters that are always the same, encoded
-	named   map[string]bool
-	pool    pool
-	spooled atomic.Int64 // bytes in files
+	config Config
+	fixed  []byte // parameters that are always the same, encoded
+	named  map[string]bool
+	pool   pool
 }
 
 // New returns a transport, or what is wrong with its configuration. It connects to nothing yet.
@@ -107,14 +110,16 @@ func New(c Config) (*Transport, error) {
 	c.IdleTimeout = orDefault(c.IdleTimeout, 10*time.Second)
 	c.DialTimeout = orDefault(c.DialTimeout, 3*time.Second)
 	c.MaxHeaderBytes = orDefault(c.MaxHeaderBytes, 256<<10)
-	c.MaxSpool = orDefault(c.MaxSpool, 64<<20)
-	c.MaxSpooled = orDefault(c.MaxSpooled, 1<<30)
 	if c.Origin == nil {
 		c.Origin = originOf
 	}
 	if c.Runs == nil {
 		index, front := "/"+c.Index, c.Front
 		c.Runs = func(script string) bool { return script == index || script == front }
+	}
+	c.Dial = dialer(&c)
+	if c.Unseen == nil {
+		c.Unseen = func() bool { return false }
 	}
 	t := &Transport{config: c, pool: pool{most: c.MaxIdle, timeout: c.IdleTimeout}}
 	t.named, t.fixed = fixedParams(&t.config)
@@ -172,22 +177,27 @@ func originOf(r *http.Request) Origin {
 // CloseIdleConnections closes the connections that idle now, and those that become idle later unless a request comes before.
 func (t *Transport) CloseIdleConnections() { t.pool.close() }
 
-// RoundTrip sends a request to the application. The answer's body must be read to its end or closed. Errors: ErrOverloaded; what
+// RoundTrip sends a request, whose body must say its length, to the application. The answer's body must be read to its end or closed. Errors: ErrOverloaded; what
 // reading the request's body met; what connecting met, httptrace's GetConn having been called and GotConn not; the context's; one
 // with Timeout; or what broke the exchange off.
 func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	length := bodyLength(r)
+	if length == unknown {
+		closeBody(r)
+		return nil, errNoLength
+	}
 	where, refused := t.locate(r)
 	if refused != nil {
 		closeBody(r)
 		return refused, nil
 	}
-	x := &exchange{t: t, r: r, where: where}
+	x := &exchange{t: t, r: r, where: where, length: length}
 	response, err := x.run(false)
 	if err != nil && x.stale && r.Context().Err() == nil {
 		response, err = x.run(true) // the connection had died of old age
 	}
 	if x.upload == nil {
-		x.closeBody()
+		closeBody(r)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("fastcgi: %w", err)

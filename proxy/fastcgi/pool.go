@@ -165,7 +165,7 @@ func (p *pool) close() {
 // long as nothing of the body was read: whoever hears that none was found may send the request, with the same body, elsewhere.
 func (x *exchange) connect(fresh bool) error {
 	trace := httptrace.ContextClientTrace(x.r.Context())
-	if trace != nil && trace.GetConn != nil && x.spool == nil {
+	if trace != nil && trace.GetConn != nil && (!fresh || x.length <= 0 || x.length > atOnce) {
 		trace.GetConn(x.t.config.Address)
 	}
 	x.c = nil
@@ -195,9 +195,8 @@ func idleTime(c *connection, kept bool) time.Duration {
 // dial connects. A unix socket whose queue is full says so at once where TCP would wait: it is asked again for as long.
 func (t *Transport) dial(ctx context.Context) (net.Conn, error) {
 	const pause = 5 * time.Millisecond
-	dialer := net.Dialer{Timeout: t.config.DialTimeout}
 	for began := time.Now(); ; {
-		c, err := dialer.DialContext(ctx, t.config.Network, t.config.Address)
+		c, err := t.config.Dial(ctx)
 		if !errors.Is(err, syscall.EAGAIN) || time.Since(began) > t.config.DialTimeout {
 			return c, err
 		}
@@ -209,4 +208,13 @@ func (t *Transport) dial(ctx context.Context) (net.Conn, error) {
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// dialer returns how an application is connected to.
+func dialer(c *Config) func(context.Context) (net.Conn, error) {
+	if c.Dial != nil {
+		return c.Dial
+	}
+	network, address, d := c.Network, c.Address, &net.Dialer{Timeout: c.DialTimeout}
+	return func(ctx context.Context) (net.Conn, error) { return d.DialContext(ctx, network, address) }
 }

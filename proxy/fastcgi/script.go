@@ -1,13 +1,16 @@
 package fastcgi
 
 import (
+	"context"
+	"errors"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // place is what a path means to the application.
@@ -17,12 +20,31 @@ type place struct {
 	info   string // what the path says beyond
 }
 
-// LocalFiles returns a Config.Runs for scripts that are on this machine: those that are files below root now.
-func LocalFiles(root string) func(script string) bool {
+// LocalFiles returns a Config.Runs for scripts that are on this machine: those that are files below root now. denied is told of
+// what this process may not look at, which the application may; it may be nil.
+func LocalFiles(root string, denied func(error)) func(script string) bool {
+	root = strings.TrimRight(root, "/")
 	return func(script string) bool {
-		info, err := os.Stat(filepath.Join(root, filepath.FromSlash(script)))
+		info, err := os.Stat(root + script)
+		if denied != nil && errors.Is(err, fs.ErrPermission) {
+			denied(err)
+		}
 		return err == nil && info.Mode().IsRegular()
 	}
+}
+
+// IsFolder is for Config.Unseen: it reports whether there is such a folder that this process can see.
+func IsFolder(root string) bool {
+	info, err := os.Stat(root)
+	return err == nil && info.IsDir()
+}
+
+type ownPathKey struct{}
+
+// WithOwnPath returns a context for requests whose path no visitor has said: where it would else find no script, it is handed to
+// the application as one. So php-fpm can be asked for its ping.path and pm.status_path.
+func WithOwnPath(ctx context.Context) context.Context {
+	return context.WithValue(ctx, ownPathKey{}, true)
 }
 
 // locate finds the script for a request, or answers it.
@@ -43,19 +65,48 @@ func (t *Transport) locate(r *http.Request) (place, *http.Response) {
 		if where.script, where.info = t.split(said); where.script != "" {
 			return where, nil
 		}
-		if folder := strings.TrimSuffix(said, "/"); t.config.Runs(folder + "/" + t.config.Index) {
-			if folder == said {
-				return place{}, redirect(r, said+"/")
-			}
-			where.script = folder + "/" + t.config.Index
-			return where, nil
+		script, isFolder := t.index(said)
+		if isFolder {
+			return place{}, redirect(r, said+"/")
 		}
+		where.script = script
 	}
-	if t.config.Front == "" {
+	switch {
+	case where.script != "":
+	case t.config.Front != "":
+		where.script = t.config.Front
+	case r.Context().Value(ownPathKey{}) != nil:
+		where.script = said
+	default:
 		return place{}, refuse(r, http.StatusNotFound, "There is no script for this path.")
 	}
-	where.script = t.config.Front
 	return where, nil
+}
+
+// index returns the script of a folder, "" if there is none; isFolder says that the path lacks the folder's slash.
+func (t *Transport) index(said string) (script string, isFolder bool) {
+	folder := strings.TrimSuffix(said, "/")
+	script = folder + "/" + t.config.Index
+	switch {
+	case t.config.Runs(script):
+		return script, folder == said
+	case folder != said && t.config.Front == "" && isPlausible(script) && t.config.Unseen():
+		return script, false
+	}
+	return "", false
+}
+
+// isPlausible reports whether a script that nobody can see may be run: if no folder on its way has a name like a file's, of which
+// the application would otherwise perhaps run the file.
+func isPlausible(script string) bool {
+	folders := strings.Split(script, "/")
+	for _, folder := range folders[:len(folders)-1] {
+		dot := strings.LastIndexByte(folder, '.')
+		if dot > 0 && strings.ContainsFunc(folder[dot:], unicode.IsLetter) {
+			return false
+		}
+	}
+	return true
 }
 
 // isHostile reports whether a path has a control character, or a ".." between slashes or backslashes.
@@ -93,8 +144,8 @@ func isPlain(said, raw string) bool {
 	return !strings.Contains(lower, "%2f") && !strings.Contains(lower, "%5c")
 }
 
-// split finds the first script in a path, "" if there is none, and what the path says beyond. Letters are compared as they are: to fold their case can change how long a text is,
-// and would find scripts whose names the file system does not have.
+// split finds the first script in a path, "" if there is none, and what the path says beyond. Letters are compared as they are:
+// to fold their case can change how long a text is, and would find scripts whose names the file system does not have.
 func (t *Transport) split(said string) (script, info string) {
 	const most = 8 // questions to the file system for one request
 	end := 0
@@ -104,7 +155,7 @@ func (t *Transport) split(said string) (script, info string) {
 			return "", ""
 		}
 		end += next + len(t.config.Split)
-		if (end == len(said) || said[end] == '/') && t.config.Runs(said[:end]) {
+		if (end == len(said) || said[end] == '/') && (t.config.Runs(said[:end]) || isPlausible(said[:end]) && t.config.Unseen()) {
 			return said[:end], said[end:]
 		}
 	}

@@ -9,95 +9,156 @@ import (
 	"sync/atomic"
 )
 
-const inMemory = 64 << 10 // of a body, before it goes to a file
-
 var (
-	errSpoolLong = errors.New("the request's body is too long")
-	errSpoolFull = errors.New("too much of bodies is kept in files")
+	// ErrBodyTooLong says that a body whose length nobody said is longer than a Spool keeps.
+	ErrBodyTooLong = errors.New("the request's body says no length and is longer than what is kept of one")
+	// ErrNoRoom says that a body whose length nobody said finds no room in files.
+	ErrNoRoom = errors.New("there is no room to keep the request's body")
+
+	errShortBody = errors.New("the request's body is shorter than its length")
 )
 
-// spool is a body that was read to its end.
-type spool struct {
-	io.Reader
-	length int64
-	body   io.ReadCloser
-	file   *os.File // nil if it is in memory
-	kept   *atomic.Int64
-	counts int64 // of kept
+const inMemory = 64 << 10 // of a body, before it goes to a file, and at a time
+
+// Spool reads bodies of requests before an application is asked, which else would wait for visitors who send slowly. The zero
+// value is ready; its fields must not change once it is used. Any number of goroutines may use it at once.
+type Spool struct {
+	Dir   string // for files, which have no name; "" means the system's
+	Most  int64  // of one body; 0 means 64 MiB
+	Total int64  // of all bodies in files at a time; 0 means 1 GiB
+
+	inFiles atomic.Int64
 }
 
-// readSpool reads a body to its end.
-func (t *Transport) readSpool(body io.ReadCloser) (*spool, error) {
-	var start bytes.Buffer
-	n, err := io.CopyN(&start, body, min(inMemory, t.config.MaxSpool)+1)
-	s := &spool{Reader: &start, length: n, body: body, kept: &t.spooled}
-	switch {
-	case errors.Is(err, io.EOF):
-		return s, nil
-	case err != nil:
+// Kept is a body of which all was read, or as much as a Spool keeps.
+type Kept struct {
+	Length int64 // of the whole body
+
+	spool  *Spool
+	memory []byte    // the beginning
+	file   *os.File  // what follows; nil if nothing does
+	inFile int64     // bytes
+	rest   io.Reader // what follows then, and was not kept; nil for nothing
+	closed atomic.Bool
+}
+
+// Keep reads a body, of length bytes or to its end if length is negative. One that says its length is kept as far as there is
+// room: the rest is read by whoever reads what Open returns. Errors: ErrBodyTooLong, ErrNoRoom, or what reading met.
+func (s *Spool) Keep(body io.Reader, length int64) (*Kept, error) {
+	k := &Kept{Length: length, spool: s, memory: make([]byte, inMemory)}
+	if length >= 0 {
+		k.memory = k.memory[:min(length, inMemory)]
+		body = io.LimitReader(body, length)
+	}
+	n, err := fill(body, k.memory)
+	k.memory = k.memory[:n]
+	if err == nil && length != int64(n) {
+		err = k.toFile(body)
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		k.Close()
 		return nil, err
-	case n > t.config.MaxSpool:
-		return nil, errSpoolLong
 	}
-	if err := s.toFile(t, &start); err != nil {
-		s.drop()
-		return nil, err
+	switch kept := int64(n) + k.inFile; {
+	case length < 0:
+		k.Length = kept
+	case kept < length && k.rest == nil:
+		k.Close()
+		return nil, fmt.Errorf("%w: %w", errShortBody, io.ErrUnexpectedEOF)
 	}
-	return s, nil
+	return k, nil
 }
 
-// toFile goes on in a file that has no name.
-func (s *spool) toFile(t *Transport, start io.Reader) (err error) {
-	if s.file, err = os.CreateTemp(t.config.TempDir, "cutover-body-"); err != nil {
-		return fmt.Errorf("keep the request's body: %w", err)
+// fill reads until a buffer is full. What it met otherwise is returned as it is.
+func fill(from io.Reader, buffer []byte) (n int, err error) {
+	for n < len(buffer) && err == nil {
+		var read int
+		read, err = from.Read(buffer[n:])
+		n += read
 	}
-	if err := os.Remove(s.file.Name()); err != nil {
-		return fmt.Errorf("keep the request's body: %w", err)
-	}
-	from := io.LimitReader(io.MultiReader(start, s.body), t.config.MaxSpool+1)
-	if s.length, err = io.Copy(&budgeted{s, t.config.MaxSpooled}, from); err != nil {
-		return err
-	}
-	if s.length > t.config.MaxSpool {
-		return errSpoolLong
-	}
-	if _, err := s.file.Seek(0, io.SeekStart); err != nil {
-		return fmt.Errorf("keep the request's body: %w", err)
-	}
-	s.Reader = s.file
-	return nil
-}
-
-// budgeted writes to the file as long as all files together are not too long.
-type budgeted struct {
-	s    *spool
-	most int64
-}
-
-func (b *budgeted) Write(p []byte) (int, error) {
-	b.s.counts += int64(len(p))
-	if b.s.kept.Add(int64(len(p))) > b.most {
-		return 0, errSpoolFull
-	}
-	n, err := b.s.file.Write(p)
-	if err != nil {
-		err = fmt.Errorf("keep the request's body: %w", err)
+	if n == len(buffer) {
+		err = nil
 	}
 	return n, err
 }
 
-// Close closes the body as well as what was kept of it.
-func (s *spool) Close() error {
-	s.drop()
-	return s.body.Close()
+// toFile reads on into a file, to the end or to where there is no more room.
+func (k *Kept) toFile(body io.Reader) error {
+	buffer := make([]byte, inMemory)
+	for {
+		n, err := fill(body, buffer)
+		if full := k.write(buffer[:n]); full != nil {
+			if k.Length < 0 {
+				return full
+			}
+			k.rest = io.MultiReader(bytes.NewReader(buffer[:n]), body)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
 
-// drop forgets what was kept.
-func (s *spool) drop() {
-	if s.file != nil {
-		_ = s.file.Close() // it has no name, so it is gone
-		s.file = nil
+// write appends to the file.
+func (k *Kept) write(p []byte) error {
+	if len(p) == 0 {
+		return nil
 	}
-	s.kept.Add(-s.counts)
-	s.counts = 0
+	size := int64(len(p))
+	if int64(len(k.memory))+k.inFile+size > orDefault(k.spool.Most, 64<<20) {
+		return ErrBodyTooLong
+	}
+	if k.spool.inFiles.Add(size) > orDefault(k.spool.Total, 1<<30) {
+		k.spool.inFiles.Add(-size)
+		return ErrNoRoom
+	}
+	err := k.open()
+	if err == nil {
+		_, err = k.file.WriteAt(p, k.inFile)
+	}
+	if err != nil {
+		k.spool.inFiles.Add(-size)
+		return fmt.Errorf("%w: %w", ErrNoRoom, err)
+	}
+	k.inFile += size
+	return nil
+}
+
+// open makes the file, and takes its name away: so nothing of it is left whatever ends this process.
+func (k *Kept) open() (err error) {
+	if k.file != nil {
+		return nil
+	}
+	if k.file, err = os.CreateTemp(k.spool.Dir, "cutover-body-"); err != nil {
+		return err
+	}
+	return os.Remove(k.file.Name())
+}
+
+// IsWhole reports whether all of the body is kept: then Open may be called again, and each reader reads all of it.
+func (k *Kept) IsWhole() bool { return k.rest == nil }
+
+// Open returns a reader of the whole body. To close it does nothing: Close is for all readers.
+func (k *Kept) Open() io.ReadCloser {
+	if k.file == nil && k.rest == nil {
+		return io.NopCloser(bytes.NewReader(k.memory))
+	}
+	parts := []io.Reader{bytes.NewReader(k.memory)}
+	if k.file != nil {
+		parts = append(parts, io.NewSectionReader(k.file, 0, k.inFile))
+	}
+	if k.rest != nil {
+		parts = append(parts, k.rest)
+	}
+	return io.NopCloser(io.MultiReader(parts...))
+}
+
+// Close forgets what is in a file. Who reads on gets an error.
+func (k *Kept) Close() {
+	if k.closed.Swap(true) || k.file == nil {
+		return
+	}
+	_ = k.file.Close() // it has no name, so it is gone
+	k.spool.inFiles.Add(-k.inFile)
 }

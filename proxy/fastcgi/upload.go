@@ -10,8 +10,6 @@ import (
 
 const chunk = 32 << 10 // of a body, in one record
 
-var errShortBody = errors.New("the request's body is shorter than its length")
-
 // upload sends a request's body while the answer comes.
 type upload struct {
 	x    *exchange

@@ -169,7 +169,7 @@ func serveFront(ctx context.Context, kind, dir string) error {
 }
 
 func newTransport(kind, dir string) (http.RoundTripper, error) {
-	c := fastcgi.Config{Network: "unix", Address: filepath.Join(dir, "php.sock"), Root: dir, Runs: fastcgi.LocalFiles(dir), ResponseTimeout: time.Minute}
+	c := fastcgi.Config{Network: "unix", Address: filepath.Join(dir, "php.sock"), Root: dir, Runs: fastcgi.LocalFiles(dir, nil), ResponseTimeout: time.Minute}
 	switch kind {
 	case "kept":
 		c.MaxIdle = workers
