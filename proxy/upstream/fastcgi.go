@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -62,11 +61,8 @@ func (c *connections) newFastCGI() fcgiTransport {
 	}
 	config.Runs, config.Unseen = c.scripts(settings.Root)
 	var err error
-	if settings.Params != "" {
-		err = json.Unmarshal([]byte(settings.Params), &config.Params)
-	}
-	if err != nil {
-		return unusable{fmt.Errorf("fcgi_params: %w", err)}
+	if config.Params, err = settings.ParseParams(); err != nil {
+		return unusable{err}
 	}
 	transport, err := fastcgi.New(config)
 	if err != nil {

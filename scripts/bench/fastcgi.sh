@@ -19,10 +19,9 @@ source scripts/lib/go.sh
 need_commands go:golang
 need_php
 
-php=$(compgen -G '/usr/sbin/php-fpm*' || compgen -G '/usr/local/sbin/php-fpm*' || compgen -G "$PWD/.dev/php/usr/sbin/php-fpm*")
 nginx=$(unpack_server nginx "$PWD/.dev/nginx" nginx)
 mkdir -p .dev/bench
 go build -C scripts/bench -o "$PWD/.dev/bench/fastcgi" ./fastcgi
 strict=()
 [[ -z ${STRICT:-} ]] || strict=(-strict)
-exec .dev/bench/fastcgi -php "${php%%$'\n'*}" -nginx "$nginx" -requests "${1:-20000}" -rounds "${2:-5}" "${strict[@]}"
+exec .dev/bench/fastcgi -php "$(php_program)" -nginx "$nginx" -requests "${1:-20000}" -rounds "${2:-5}" "${strict[@]}"

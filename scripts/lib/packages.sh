@@ -160,3 +160,10 @@ need_php() {
   # The command line's program has the same libraries, and no service.
   ! ldd "$program" | grep -q 'not found' || install_packages php-cli libapparmor1 libacl1
 }
+
+# php_program prints the path of the php-fpm that need_php has made sure of.
+php_program() {
+  local found
+  found=$(compgen -G '/usr/sbin/php-fpm*' || compgen -G '/usr/local/sbin/php-fpm*' || compgen -G "$PWD/.dev/php/usr/sbin/php-fpm*")
+  echo "${found%%$'\n'*}"
+}
