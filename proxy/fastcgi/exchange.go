@@ -226,6 +226,10 @@ func (x *exchange) finish(whole bool) {
 		return
 	}
 	untouched := x.stop()
+	if whole && untouched && x.t.config.MaxIdle == 0 && x.upload == nil {
+		x.t.release(x.c)
+		return
+	}
 	if !whole || !untouched || x.t.config.MaxIdle == 0 || x.c.in.Buffered() > 0 {
 		_ = x.c.Close() // of no use any more
 		return

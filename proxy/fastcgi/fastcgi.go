@@ -21,6 +21,7 @@ import (
 	"net/netip"
 	"path"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -95,6 +96,7 @@ type Transport struct {
 	fixed  []byte // parameters that are always the same, encoded
 	named  map[string]bool
 	pool   pool
+	spare  sync.Pool // of *memory
 }
 
 // New returns a transport, or what is wrong with its configuration. It connects to nothing yet.

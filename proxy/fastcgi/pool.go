@@ -20,12 +20,17 @@ const (
 	mostHead   = 16 << 10 // of what a kept connection may remember for the next answer's header
 )
 
-// connection is one to the application, with the memory that its requests use one after the other.
+// memory is what exchanges use one after the other.
+type memory struct {
+	in   *bufio.Reader
+	out  []byte // the beginning of a request
+	head []byte // the header of an answer
+}
+
+// connection is one to the application.
 type connection struct {
 	net.Conn
-	in    *bufio.Reader
-	out   []byte // the beginning of a request
-	head  []byte // the header of an answer
+	*memory
 	since time.Time
 
 	raw   syscall.RawConn // nil if the connection cannot be looked at
@@ -33,27 +38,56 @@ type connection struct {
 	alive bool // what look saw
 }
 
-func newConnection(c net.Conn) *connection {
-	made := &connection{Conn: c, in: bufio.NewReaderSize(c, readBuffer)}
-	if socket, ok := c.(syscall.Conn); ok {
-		made.raw, _ = socket.SyscallConn() // nil if there is none
+func (t *Transport) newConnection(c net.Conn) *connection {
+	m, ok := t.spare.Get().(*memory)
+	if !ok {
+		m = &memory{in: bufio.NewReaderSize(nil, readBuffer)}
 	}
-	made.look = func(fd uintptr) bool {
-		var one [1]byte
-		_, err := syscall.Read(int(fd), one[:]) //nolint:gosec // it is a descriptor
-		made.alive = errors.Is(err, syscall.EAGAIN)
-		return true
+	m.in.Reset(c)
+	return &connection{Conn: c, memory: m}
+}
+
+// release closes a connection whose exchange is over and leaves its memory to others: nobody reads or writes any more.
+func (t *Transport) release(c *connection) {
+	_ = c.Close() // of no use any more
+	m := c.memory
+	m.in.Reset(nil)
+	m.trim()
+	t.spare.Put(m)
+}
+
+// trim forgets what has grown large.
+func (m *memory) trim() {
+	if cap(m.head) > mostHead {
+		m.head = nil
 	}
-	return made
+	if cap(m.out) > mostHead {
+		m.out = nil
+	}
 }
 
 // quiet reports whether the application has neither closed the connection nor said anything that nobody asked for.
 func (c *connection) quiet() bool {
+	if c.look == nil {
+		c.prepareLook()
+	}
 	if c.raw == nil {
 		return false
 	}
 	c.alive = false
 	return c.raw.Read(c.look) == nil && c.alive
+}
+
+func (c *connection) prepareLook() {
+	if socket, ok := c.Conn.(syscall.Conn); ok {
+		c.raw, _ = socket.SyscallConn() // nil if there is none
+	}
+	c.look = func(fd uintptr) bool {
+		var one [1]byte
+		_, err := syscall.Read(int(fd), one[:]) //nolint:gosec // it is a descriptor
+		c.alive = errors.Is(err, syscall.EAGAIN)
+		return true
+	}
 }
 
 // pool keeps connections for further requests, the latest used last. No goroutine watches them: those that the application has
@@ -105,12 +139,7 @@ func (p *pool) pop(repeatable bool) (c, closing *connection) {
 
 // put keeps a connection, or closes it.
 func (p *pool) put(c *connection) {
-	if cap(c.head) > mostHead {
-		c.head = nil
-	}
-	if cap(c.out) > mostHead {
-		c.out = nil
-	}
+	c.trim()
 	if !p.push(c) {
 		_ = c.Close() // it is not needed
 	}
@@ -177,7 +206,7 @@ func (x *exchange) connect(fresh bool) error {
 		if err != nil {
 			return err
 		}
-		x.c = newConnection(made)
+		x.c = x.t.newConnection(made)
 	}
 	if trace != nil && trace.GotConn != nil {
 		trace.GotConn(httptrace.GotConnInfo{Conn: x.c.Conn, Reused: x.kept, WasIdle: x.kept, IdleTime: idleTime(x.c, x.kept)})

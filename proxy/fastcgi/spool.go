@@ -45,11 +45,11 @@ type Kept struct {
 // Keep reads a body, of length bytes or to its end if length is negative. One that says its length is kept as far as there is
 // room: the rest is read by whoever reads what Open returns. Errors: ErrBodyTooLong, ErrNoRoom, or what reading met.
 func (s *Spool) Keep(body io.Reader, length int64) (*Kept, error) {
-	k := &Kept{Length: length, spool: s, memory: make([]byte, inMemory)}
+	size := int64(inMemory)
 	if length >= 0 {
-		k.memory = k.memory[:min(length, inMemory)]
-		body = io.LimitReader(body, length)
+		size, body = min(length, inMemory), io.LimitReader(body, length)
 	}
+	k := &Kept{Length: length, spool: s, memory: make([]byte, size)}
 	n, err := fill(body, k.memory)
 	k.memory = k.memory[:n]
 	if err == nil && length != int64(n) {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Measures how much processor time a request to php-fpm takes in front of it: in nginx, and in Go's HTTP server and reverse proxy
-# over proxy/fastcgi, with the same php-fpm in one run. Prints a table with the bar. All on 127.0.0.1 and a unix socket.
+# Measures how much processor time a request to php-fpm takes in front of it, user and system: in nginx, and in Cutover, with the
+# same php-fpm in one run. Prints a table with the bar. All on 127.0.0.1 and a unix socket.
 #
 #   scripts/bench/fastcgi.sh            5 rounds of 20,000 requests of each kind: some minutes
 #   scripts/bench/fastcgi.sh 2000 1     fewer requests, and rounds
@@ -22,6 +22,7 @@ need_php
 nginx=$(unpack_server nginx "$PWD/.dev/nginx" nginx)
 mkdir -p .dev/bench
 go build -C scripts/bench -o "$PWD/.dev/bench/fastcgi" ./fastcgi
+go build -o .dev/bench/cutover ./cmd/cutover
 strict=()
 [[ -z ${STRICT:-} ]] || strict=(-strict)
-exec .dev/bench/fastcgi -php "$(php_program)" -nginx "$nginx" -requests "${1:-20000}" -rounds "${2:-5}" "${strict[@]}"
+exec .dev/bench/fastcgi -php "$(php_program)" -nginx "$nginx" -cutover "$PWD/.dev/bench/cutover" -requests "${1:-20000}" -rounds "${2:-5}" "${strict[@]}"

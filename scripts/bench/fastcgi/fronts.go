@@ -17,8 +17,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-
-	"cutover/proxy/fastcgi"
 )
 
 const (
@@ -139,44 +137,61 @@ server { listen %[4]s; location ~ \.php$ { try_files $uri =404; fastcgi_pass php
 	}
 }
 
-func startGo(kind string) func(*bench, context.Context) (*process, error) {
+// startCutover starts the program itself, without a line for each request, as the others; keep is how many connections it keeps.
+func startCutover(keep int) func(*bench, context.Context) (*process, error) {
 	return func(b *bench, ctx context.Context) (*process, error) {
-		self, err := os.Executable()
+		state, err := os.MkdirTemp(b.dir, "cutover-")
 		if err != nil {
 			return nil, err
 		}
-		return start(ctx, "tcp", address, exec.CommandContext(ctx, self, "-serve", kind, "-dir", b.dir)) //nolint:gosec // itself
+		listener, err := net.Listen("tcp", address) //nolint:noctx // it does not wait
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = listener.Close() }() // the child has its own
+		file, err := listener.(*net.TCPListener).File()
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = file.Close() }()
+		environment := append(os.Environ(), "CUTOVER_STATE_DIR="+state, "CUTOVER_RUNTIME_DIR="+state, "CUTOVER_ACME_ISSUER=off", "CUTOVER_ACCESS_LOG=off", "CUTOVER_CONFIG=")
+		serve := exec.CommandContext(ctx, "sh", "-c", `LISTEN_PID=$$ exec "$0" serve`, b.cutover) //nolint:gosec // it is what this program is for
+		serve.Env, serve.ExtraFiles = append(environment, "LISTEN_FDS=1", "LISTEN_FDNAMES=http"), []*os.File{file}
+		p, err := start(ctx, "unix", filepath.Join(state, "admin.sock"), serve)
+		if err != nil {
+			return nil, err
+		}
+		set := exec.CommandContext(ctx, b.cutover, "upstreams", "set", "v1", "fcgi+unix:"+filepath.Join(b.dir, "php.sock"), "--fcgi-root", b.dir, "--fcgi-keep", strconv.Itoa(keep)) //nolint:gosec // as above
+		set.Env = environment
+		if said, err := set.CombinedOutput(); err != nil {
+			return nil, errors.Join(fmt.Errorf("%w: %s", err, said), p.stop())
+		}
+		return p, nil
 	}
 }
 
-// serveFront is a front of Go's, until it is told to end.
-func serveFront(ctx context.Context, kind, dir string) error {
-	transport, err := newTransport(kind, dir)
+// startGo starts Go's HTTP server and reverse proxy, with an answer that is there.
+func startGo(b *bench, ctx context.Context) (*process, error) {
+	self, err := os.Executable()
 	if err != nil {
-		return err
+		return nil, err
 	}
+	return start(ctx, "tcp", address, exec.CommandContext(ctx, self, "-serve")) //nolint:gosec // itself
+}
+
+// serveGo is that, until it is told to end.
+func serveGo(ctx context.Context) error {
 	handler := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = "fcgi", "php", r.In.Host
 		},
-		Transport:  transport,
+		Transport:  canned{},
 		BufferPool: &buffers{},
 	}
 	server := &http.Server{Addr: address, Handler: handler, ReadHeaderTimeout: time.Minute}
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()
 	return server.ListenAndServe()
-}
-
-func newTransport(kind, dir string) (http.RoundTripper, error) {
-	c := fastcgi.Config{Network: "unix", Address: filepath.Join(dir, "php.sock"), Root: dir, Runs: fastcgi.LocalFiles(dir, nil), ResponseTimeout: time.Minute}
-	switch kind {
-	case "kept":
-		c.MaxIdle = workers
-	case "canned":
-		return canned{}, nil
-	}
-	return fastcgi.New(c)
 }
 
 // buffers are those that the reverse proxy copies with.

@@ -1,5 +1,5 @@
-// Command fastcgi measures how much processor time a request to php-fpm takes in front of it: in nginx, and in Go's HTTP server and
-// reverse proxy over proxy/fastcgi, with the same php-fpm in one run. It prints a table.
+// Command fastcgi measures how much processor time a request to php-fpm takes in front of it: in nginx and in Cutover, with the same
+// php-fpm in one run. It prints a table.
 package main
 
 import (
@@ -25,11 +25,11 @@ func main() {
 
 // bench is one run.
 type bench struct {
-	php, nginx, dir string
-	requests        int // of each measurement
-	rounds          int
-	strict          bool
-	out             io.Writer
+	php, nginx, cutover, dir string
+	requests                 int // of each measurement
+	rounds                   int
+	strict                   bool
+	out                      io.Writer
 
 	fpm *process
 }
@@ -59,15 +59,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.IntVar(&b.requests, "requests", 20_000, "requests of each measurement")
 	flags.IntVar(&b.rounds, "rounds", 5, "how often everything is measured; the median counts")
 	flags.BoolVar(&b.strict, "strict", false, "a bar that is missed is an error")
-	serve := flags.String("serve", "", "for the program itself: be a front of this kind")
-	flags.StringVar(&b.dir, "dir", "", "for the program itself: where php-fpm and its scripts are")
+	flags.StringVar(&b.cutover, "cutover", "", "Cutover's program")
+	serve := flags.Bool("serve", false, "for the program itself: be a front that answers by itself")
 	if flags.Parse(args) != nil {
 		return 2
 	}
-	if *serve != "" {
-		return report(stderr, serveFront(ctx, *serve, b.dir))
+	if *serve {
+		return report(stderr, serveGo(ctx))
 	}
-	if b.php == "" || b.nginx == "" {
+	if b.php == "" || b.nginx == "" || b.cutover == "" {
 		flags.Usage()
 		return 2
 	}
@@ -97,10 +97,10 @@ func (b *bench) measure(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, b.fpm.stop()) }()
 	fronts := []front{
 		{"nginx", startNginx(0)},
-		{"go", startGo("fcgi")},
+		{"cutover", startCutover(0)},
 		{"nginx, kept", startNginx(workers)},
-		{"go, kept", startGo("kept")},
-		{"go without FastCGI", startGo("canned")},
+		{"cutover, kept", startCutover(workers)},
+		{"go", startGo},
 	}
 	loads := []load{{"1 KB page", "/small.php", 0, 1000}, {"100 KB page", "/large.php", 0, 100_000}, {"1 KB form", "/small.php", 1000, 1000}}
 	all := map[string][]figure{}
@@ -144,15 +144,16 @@ func median(figures []figure, of func(figure) time.Duration) time.Duration {
 	return sorted[len(sorted)/2]
 }
 
-// table prints what was measured. "Go alone" is what the HTTP server and the reverse proxy take with an answer that is there.
+// table prints what was measured; the ratio that counts is that of the fronts, without php-fpm. "Go's server and reverse proxy" is
+// what those take with an answer that is there.
 func (b *bench) table(loads []load, all map[string][]figure) error {
 	front := func(f figure) time.Duration { return f.front }
 	whole := func(f figure) time.Duration { return f.front + f.php }
 	missed := 0
-	fmt.Fprintf(b.out, "| processor time a request, %d × %d requests | nginx | Go | of it Go alone | front, ratio | with php-fpm, ratio | bar %.1f |\n|---|---|---|---|---|---|---|\n", b.rounds, b.requests, bar)
+	fmt.Fprintf(b.out, "| processor time a request, %d × %d requests | nginx | Cutover | Go's server and reverse proxy alone | ratio | with php-fpm, ratio | bar %.1f |\n|---|---|---|---|---|---|---|\n", b.rounds, b.requests, bar)
 	for _, l := range loads {
 		for _, kind := range []string{"", ", kept"} {
-			nginx, ours, alone := all["nginx"+kind+l.name], all["go"+kind+l.name], all["go without FastCGI"+l.name]
+			nginx, ours, alone := all["nginx"+kind+l.name], all["cutover"+kind+l.name], all["go"+l.name]
 			ratio := float64(median(ours, front)) / float64(median(nginx, front))
 			total := float64(median(ours, whole)) / float64(median(nginx, whole))
 			held := "held"
