@@ -78,65 +78,115 @@ func TestASiteInPHPIsServedByPHPAloneAndNothingButItsScriptsRuns(t *testing.T) {
 	m.Run("/opt/cutover/cutover upstreams set v1 fcgi+unix:/run/shop.sock --fcgi-root /srv/shop/public --fcgi-keep 1 --fcgi-params '{\"APP_ENV\":\"live\"}' --check-path /ping --check-interval 1")
 	m.Run("/opt/cutover/cutover rules set shop.test && systemctl restart cutover.service")
 
-	t.Run("a page, its path info and whence the visitor comes", func(t *testing.T) {
-		got := m.asksPHP("--interface 127.0.0.7 'https://shop.test/page.php/a/b%20c?d=1'")
-		want := tellsPHP{Script: "/page.php", Info: "/a/b c", URI: "/page.php/a/b%20c?d=1", HTTPS: "on", Remote: "127.0.0.7", Port: "443", Name: "shop.test", Env: "live"}
-		if got.All = ""; got != want {
-			t.Errorf("got %+v", got)
+	m.expectPages()
+	m.expectNoFalseFields()
+	m.expectUploads()
+	m.expectNothingElseRuns()
+	m.expectComplaints()
+	m.expectWarning()
+	m.expectUnseen()
+	m.expectFront()
+	m.expectChecks()
+}
+
+func (m *machine) expectPages() {
+	m.t.Helper()
+	got := m.asksPHP("--interface 127.0.0.7 'https://shop.test/page.php/a/b%20c?d=1'")
+	want := tellsPHP{Script: "/page.php", Info: "/a/b c", URI: "/page.php/a/b%20c?d=1", HTTPS: "on", Remote: "127.0.0.7", Port: "443", Name: "shop.test", Env: "live"}
+	if got.All = ""; got != want {
+		m.t.Errorf("got %+v", got)
+	}
+	if got := m.asksPHP("http://shop.test/"); got.HTTPS != "" || got.Port != "80" || got.Script != "/index.php" {
+		m.t.Errorf("in clear text: %+v", got)
+	}
+	if got := m.asksPHP("--location http://shop.test/admin"); got.Script != "/admin/index.php" || got.URI != "/admin/" {
+		m.t.Errorf("a folder: %+v", got)
+	}
+}
+
+func (m *machine) expectNoFalseFields() {
+	m.t.Helper()
+	got := m.asksPHP("-H 'Proxy: evil' -H 'X_Forwarded_For: evil' -H 'Remote_User: evil' -H 'X-Good: good' -H 'X-Forwarded-For: evil' https://shop.test/")
+	if strings.Contains(got.All, "evil") || !strings.Contains(got.All, "good") || got.Remote != "127.0.0.1" {
+		m.t.Errorf("PHP was told %s", got.All)
+	}
+}
+
+func (m *machine) expectUploads() {
+	m.t.Helper()
+	sum := m.Run("head -c 5000000 /dev/urandom >/root/upload && md5sum </root/upload | cut -d' ' -f1")
+	for _, how := range []string{"", "-H 'Transfer-Encoding: chunked' --http1.1", "--http2"} {
+		if got := m.asksPHP("-F file=@/root/upload " + how + " https://shop.test/page.php"); got.File != sum {
+			m.t.Errorf("%s: the sum is %q, not %q", how, got.File, sum)
 		}
-		if got := m.asksPHP("http://shop.test/"); got.HTTPS != "" || got.Port != "80" || got.Script != "/index.php" {
-			t.Errorf("in clear text: %+v", got)
+	}
+}
+
+func (m *machine) expectNothingElseRuns() {
+	m.t.Helper()
+	for path, status := range map[string]string{"/uploads/cat.jpg": "404", "/uploads/cat.jpg/x.php": "404", "/uploads/cat.jpg%00.php": "400", "/none.php": "404", "/none": "404", "/../../etc/passwd": "400"} {
+		if got := m.get("--path-as-is -w '%{http_code}' http://shop.test" + path); !strings.HasSuffix(got, status) || strings.Contains(got, "ran") {
+			m.t.Errorf("%s: %q", path, got)
 		}
-		if got := m.asksPHP("--location http://shop.test/admin"); got.Script != "/admin/index.php" || got.URI != "/admin/" {
-			t.Errorf("a folder: %+v", got)
+	}
+}
+
+func (m *machine) expectComplaints() {
+	m.t.Helper()
+	m.asksPHP("'https://shop.test/?complain'")
+	m.Eventually(20*time.Second, "the complaint", func() bool {
+		return strings.Contains(m.Run("journalctl -u cutover.service | grep -c 'something is wrong here' || true"), "1")
+	})
+}
+
+func (m *machine) expectWarning() {
+	m.t.Helper()
+	m.Run("chmod 700 /srv/shop/public/admin")
+	if got := m.get("http://shop.test/admin/index.php"); !strings.Contains(got, "no script") {
+		m.t.Errorf("got %q", got)
+	}
+	m.Eventually(20*time.Second, "a word of why", func() bool {
+		_, err := m.Try("journalctl -u cutover.service | grep 'may not be looked at' | grep -q '/admin/index.php: permission denied'")
+		return err == nil
+	})
+	m.Run("chmod 755 /srv/shop/public/admin")
+}
+
+func (m *machine) expectUnseen() {
+	m.t.Helper()
+	m.Run("cp -r /srv/shop /home/shop && /opt/cutover/cutover upstreams set v1 --fcgi-root /home/shop/public")
+	m.Eventually(10*time.Second, "the change", func() bool { return strings.Contains(m.asksPHP("http://shop.test/page.php").All, "home") })
+	if got := m.asksPHP("http://shop.test/admin/"); got.Script != "/admin/index.php" {
+		m.t.Errorf("a folder: %+v", got)
+	}
+	if got := m.get("http://shop.test/uploads/cat.jpg/x.php"); !strings.Contains(got, "no script") {
+		m.t.Errorf("got %q", got)
+	}
+	m.Run("/opt/cutover/cutover upstreams set v1 --fcgi-root /srv/shop/public")
+	m.Eventually(10*time.Second, "the change back", func() bool { return strings.Contains(m.asksPHP("http://shop.test/page.php").All, "srv") })
+}
+
+func (m *machine) expectFront() {
+	m.t.Helper()
+	m.Run("/opt/cutover/cutover upstreams set v1 --fcgi-front /index.php")
+	m.Eventually(10*time.Second, "the change", func() bool {
+		_, err := m.Try("curl -sS --fail http://shop.test/blog/a-post")
+		return err == nil
+	})
+	for path, script := range map[string]string{"/blog/a-post?p=1": "/index.php", "/uploads/cat.jpg/x.php": "/index.php", "/page.php": "/page.php", "/none.php": "/index.php"} {
+		if got := m.asksPHP("'http://shop.test" + path + "'"); got.Script != script || got.URI != path {
+			m.t.Errorf("%s: %+v", path, got)
 		}
-	})
-	t.Run("names of header fields that look like others", func(t *testing.T) {
-		got := m.asksPHP("-H 'Proxy: evil' -H 'X_Forwarded_For: evil' -H 'Remote_User: evil' -H 'X-Good: good' -H 'X-Forwarded-For: evil' https://shop.test/")
-		if strings.Contains(got.All, "evil") || !strings.Contains(got.All, "good") || got.Remote != "127.0.0.1" {
-			t.Errorf("PHP was told %s", got.All)
-		}
-	})
-	t.Run("an upload", func(t *testing.T) {
-		sum := m.Run("head -c 5000000 /dev/urandom >/root/upload && md5sum </root/upload | cut -d' ' -f1")
-		for _, how := range []string{"", "-H 'Transfer-Encoding: chunked' --http1.1", "--http2"} {
-			if got := m.asksPHP("-F file=@/root/upload " + how + " https://shop.test/page.php"); got.File != sum {
-				t.Errorf("%s: the sum is %q, not %q", how, got.File, sum)
-			}
-		}
-	})
-	t.Run("what is no script", func(t *testing.T) {
-		for path, status := range map[string]string{"/uploads/cat.jpg": "404", "/uploads/cat.jpg/x.php": "404", "/uploads/cat.jpg%00.php": "400", "/none.php": "404", "/none": "404", "/../../etc/passwd": "400"} {
-			if got := m.get("--path-as-is -w '%{http_code}' http://shop.test" + path); !strings.HasSuffix(got, status) || strings.Contains(got, "ran") {
-				t.Errorf("%s: %q", path, got)
-			}
-		}
-	})
-	t.Run("what PHP complains of is in the journal", func(t *testing.T) {
-		m.asksPHP("'https://shop.test/?complain'")
-		m.Eventually(20*time.Second, "the complaint", func() bool {
-			return strings.Contains(m.Run("journalctl -u cutover.service | grep -c 'something is wrong here' || true"), "1")
-		})
-	})
-	t.Run("a front controller", func(t *testing.T) {
-		m.Run("/opt/cutover/cutover upstreams set v1 --fcgi-front /index.php")
-		m.Eventually(10*time.Second, "the change", func() bool {
-			_, err := m.Try("curl -sS --fail http://shop.test/blog/a-post")
-			return err == nil
-		})
-		for path, script := range map[string]string{"/blog/a-post?p=1": "/index.php", "/uploads/cat.jpg/x.php": "/index.php", "/page.php": "/page.php", "/none.php": "/index.php"} {
-			if got := m.asksPHP("'http://shop.test" + path + "'"); got.Script != script || got.URI != path {
-				t.Errorf("%s: %+v", path, got)
-			}
-		}
-	})
-	t.Run("its check", func(t *testing.T) {
-		m.Run("/opt/cutover/cutover upstreams set v1 --fcgi-front '' --check-path /none.php")
-		failing := func() bool { return strings.Contains(m.Run("/opt/cutover/cutover status"), "none.php") }
-		m.Eventually(30*time.Second, "a bad check", failing)
-		m.Run("/opt/cutover/cutover upstreams set v1 --check-path /ping")
-		m.Eventually(30*time.Second, "the end of it", func() bool { return !failing() })
-	})
+	}
+}
+
+func (m *machine) expectChecks() {
+	m.t.Helper()
+	m.Run("/opt/cutover/cutover upstreams set v1 --fcgi-front '' --check-path /none.php")
+	failing := func() bool { return strings.Contains(m.Run("/opt/cutover/cutover status"), "none.php") }
+	m.Eventually(30*time.Second, "a bad check", failing)
+	m.Run("/opt/cutover/cutover upstreams set v1 --check-path /ping")
+	m.Eventually(30*time.Second, "the end of it", func() bool { return !failing() })
 }
 
 func TestVisitorsWhoUploadSlowlyLeavePHPsWorkersToOthers(t *testing.T) {
