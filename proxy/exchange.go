@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"time"
 
+	"cutover/proxy/repair"
 	"cutover/proxy/upstream"
 	"cutover/rules"
 )
@@ -26,6 +27,8 @@ type exchange struct {
 	network  netip.Addr // that it is counted for; invalid for none
 	host     string     // in normal form
 	decision rules.Decision
+	repair   *repair.Plan  // nil for none
+	paths    repair.Paths  // where there is one
 	guard    *rules.Guard  // nil if none holds
 	refused  string        // why a guard or a limit did not let it in, in a word
 	consumed bool          // the Authorization header was the guard's

@@ -30,6 +30,9 @@ func (h *Handler) forward(e *exchange, view *rules.View) *problem {
 	if !ok {
 		return &problem{status: http.StatusServiceUnavailable, cause: fmt.Errorf("%w: %q", errNoUpstream, e.decision.Upstream)}
 	}
+	if p := h.planRepair(e, view, up); p != nil {
+		return p
+	}
 	ctx, cancel := context.WithCancel(upstream.WithOrigin(upstream.WithChosen(e.in.Context(), &e.target), e.origin()))
 	defer cancel()
 	defer func() { e.parting.stop() }() // of what the answer turns out to be
@@ -60,6 +63,8 @@ func (h *Handler) forward(e *exchange, view *rules.View) *problem {
 func (h *Handler) modify(e *exchange, r *http.Response, cancel context.CancelFunc) error {
 	e.waited = time.Since(e.began)
 	e.patience.stop()
+	r.Header.Del("Alt-Svc") // the target's own ports are not ours
+	e.repairAnswer(r.Header)
 	switch {
 	case r.StatusCode < 100:
 		return fmt.Errorf("%w: %s", errBadStatus, r.Status) // net/http refuses to write it
@@ -73,7 +78,6 @@ func (h *Handler) modify(e *exchange, r *http.Response, cancel context.CancelFun
 			e.out.Header()["Content-Type"] = nil // net/http would guess one
 		}
 	}
-	r.Header.Del("Alt-Svc") // the target's own ports are not ours
 	h.decorate(r.Header, e)
 	return nil
 }

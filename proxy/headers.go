@@ -6,6 +6,8 @@ import (
 	"net/http/httputil"
 	"net/textproto"
 	"strings"
+
+	"cutover/rules"
 )
 
 // rewrite makes the request that the target gets: the visitor's own, byte for byte where that is possible, with
@@ -27,6 +29,7 @@ func (h *Handler) rewrite(e *exchange, r *httputil.ProxyRequest) {
 		keepForwarding(r.Out.Header, r.In.Header)
 	}
 	h.addForwarding(e, r)
+	e.repairRequest(r.Out)
 }
 
 // rawPath returns the path as it stands in the request line.
@@ -104,18 +107,10 @@ func dropForwarding(header http.Header, trusted bool) {
 	header.Del("Proxy") // CGI would take it for the proxy that a program is to use
 	for name := range header {
 		spelled := strings.ReplaceAll(name, "_", "-")
-		if isForwarding(strings.ToLower(spelled)) && (!trusted || spelled != name) {
+		if rules.IsForwardingHeader(strings.ToLower(spelled)) && (!trusted || spelled != name) {
 			delete(header, name)
 		}
 	}
-}
-
-func isForwarding(name string) bool {
-	switch name {
-	case "forwarded", "x-real-ip", "x-request-id":
-		return true
-	}
-	return strings.HasPrefix(name, "x-forwarded-") || strings.HasPrefix(name, "x-cutover-")
 }
 
 // keepForwarding puts back what ReverseProxy removes whoever says it.

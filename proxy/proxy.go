@@ -4,7 +4,9 @@
 // What the visitor and the target say to each other passes as it is: Host, path and query byte for byte, bodies and
 // trailers as they come, both ways at once and without a bound on their size. Three things cannot pass, since net/http
 // does not keep them: the spelling of header names (they arrive in canonical form), the order of headers of different
-// names, and an answer's reason phrase. Trailers of a request must be announced by its Trailer header.
+// names, and an answer's reason phrase. Trailers of a request must be announced by its Trailer header. Host, paths, cookies and
+// other headers change where the row of the upstream says so, and URLs of answers that name a place which only we can reach: see
+// package repair.
 package proxy
 
 import (
@@ -17,6 +19,7 @@ import (
 	"sync"
 
 	"cutover/proxy/metrics"
+	"cutover/proxy/repair"
 	"cutover/proxy/upstream"
 	"cutover/rules"
 )
@@ -48,6 +51,7 @@ type Handler struct {
 	Log      *slog.Logger // nil discards
 	Instance string       // a name of this process, for the loop guard; empty switches it off
 
+	repairs   repair.Plans
 	gate      gate
 	inFlight  inFlight
 	noise     *log.Logger // what ReverseProxy says; the exchange tells the same better

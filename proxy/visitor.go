@@ -11,7 +11,7 @@ import (
 )
 
 // CookieName is the name of the visitor cookie.
-const CookieName = "cutover_visitor"
+const CookieName = rules.VisitorCookie
 
 const (
 	cookieAge = 365 * 24 * 3600 // seconds

@@ -150,7 +150,7 @@ func (u *Upstream) Validate() error {
 		return errors.New("targets_of must be the name of another upstream, or empty")
 	}
 	return firstError(validateName(u.Name), u.Check.validate(), u.Room.validate(), u.Repeats.validate(), u.Breaker.validate(),
-		u.Timeouts.validate(), u.TargetTLS.validate(), u.FastCGI.validate())
+		u.Timeouts.validate(), u.TargetTLS.validate(), ValidateRepair(&u.Repair), u.FastCGI.validate())
 }
 
 // withoutTypos returns the row without those of its settings that only say how well it works: a typo in one of them must not take a

@@ -88,6 +88,9 @@ func printExplanation(env *environment, e *admin.Explanation) error {
 		}
 		line(label, fmt.Sprintf("%s (%s, weight %d)", target.URL, target.State, target.Weight))
 	}
+	if e.Repair != "" {
+		line("repair", e.Repair)
+	}
 	for i, sentence := range e.Why {
 		label := ""
 		if i == 0 {

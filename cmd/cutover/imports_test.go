@@ -14,13 +14,14 @@ import (
 // it aside. A name stands for the package and all below it, unless it ends in "$".
 var mayImport = map[string][]string{
 	"cutover/cmd":             {"cutover/"},
-	"cutover/proxy/admin":     {"cutover/proxy$", "cutover/proxy/upstream", "cutover/proxy/metrics", "cutover/proxy/shadow", "cutover/rules"},
+	"cutover/proxy/admin":     {"cutover/proxy$", "cutover/proxy/upstream", "cutover/proxy/metrics", "cutover/proxy/repair", "cutover/proxy/shadow", "cutover/rules"},
 	"cutover/proxy/fastcgi":   {},
 	"cutover/proxy/frontend":  {},
 	"cutover/proxy/metrics":   {},
+	"cutover/proxy/repair":    {"cutover/rules$"},
 	"cutover/proxy/upstream":  {"cutover/rules$", "cutover/proxy/fastcgi"},
 	"cutover/proxy/websocket": {},
-	"cutover/proxy":           {"cutover/rules$", "cutover/proxy/upstream", "cutover/proxy/metrics", "cutover/proxy/websocket"},
+	"cutover/proxy":           {"cutover/rules$", "cutover/proxy/upstream", "cutover/proxy/metrics", "cutover/proxy/repair", "cutover/proxy/websocket"},
 	"cutover/rules/store":     {"cutover/rules$"},
 	"cutover/rules/transfer":  {"cutover/rules$"},
 	"cutover/rules":           {},

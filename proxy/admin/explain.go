@@ -15,6 +15,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"cutover/proxy"
+	"cutover/proxy/repair"
 	"cutover/rules"
 	"cutover/rules/store"
 )
@@ -41,6 +42,7 @@ func (s *Server) explain(w http.ResponseWriter, r *http.Request) error {
 		answer.Sticky, answer.VisitorReturned = decision.Sticky, decision.Visitor.Returned
 	}
 	s.addOutcome(&answer, &decision)
+	s.addRepair(&answer, imagined)
 	s.addRows(r.Context(), &answer, &decision)
 	if s.Guarding != nil {
 		answer.addGuard(s.Guarding(imagined))
@@ -170,6 +172,20 @@ func (s *Server) addOutcome(answer *Explanation, decision *rules.Decision) {
 	case rules.Misdirected:
 		answer.Action, answer.Status = ActionMisdirected, http.StatusMisdirectedRequest
 	}
+}
+
+// addRepair says what the upstream's row changes. What a CA asks v1's ACME client passes as it is.
+func (s *Server) addRepair(answer *Explanation, imagined *http.Request) {
+	upstream, ok := s.Store.Load().Upstream(answer.Upstream)
+	if !ok || answer.Reason == rules.ReasonChallenge {
+		return
+	}
+	plan := repair.New(&upstream.Repair)
+	paths, err := plan.Paths(imagined.URL.EscapedPath())
+	if err != nil {
+		answer.Warnings = append(answer.Warnings, fmt.Sprintf("upstream %s: %v: visitors get 400", upstream.Name, err))
+	}
+	answer.Repair = plan.Describe(&repair.Visit{Scheme: imagined.URL.Scheme, Authority: imagined.Host, Paths: paths})
 }
 
 // addRows adds the row that decided, as it is written. The rows are those of now; the decision was made a moment

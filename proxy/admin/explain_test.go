@@ -95,3 +95,23 @@ func TestExplainAsksWithAllThatTheRequestWouldHave(t *testing.T) {
 		t.Errorf("headers %v", seen.Header)
 	}
 }
+
+func TestExplainSaysWhatIsRepaired(t *testing.T) {
+	client := explainer(t,
+		store.Edit{Table: store.TableUpstreams, Row: map[string]any{"name": "v1", "send_host": "legacy.internal", "strip_prefix": "/shop", "add_prefix": "/app", "response_headers": `{"Server": null}`}},
+		rule(map[string]any{"host": "shop.example.com", "percent": 0}),
+		rule(map[string]any{"host": "new.example.com", "percent": 100}),
+	)
+	e, err := client.Explain(t.Context(), ExplainRequest{URL: "https://shop.example.com:8443/shop/a%2Fb?q"})
+	if want := "Host legacy.internal, path /app/a%2Fb, legacy.internal in answers becomes https://shop.example.com:8443, 1 of response_headers"; err != nil || e.Repair != want {
+		t.Errorf("got %q, %v; want %q", e.Repair, err, want)
+	}
+	e, err = client.Explain(t.Context(), ExplainRequest{URL: "https://new.example.com/shop/a"})
+	if err != nil || e.Repair != "" {
+		t.Errorf("v2 is repaired: %q, %v", e.Repair, err)
+	}
+	e, err = client.Explain(t.Context(), ExplainRequest{URL: "https://shop.example.com/..%2fx"})
+	if err != nil || !strings.Contains(strings.Join(e.Warnings, ""), "visitors get 400") {
+		t.Errorf("warnings %q, %v", e.Warnings, err)
+	}
+}

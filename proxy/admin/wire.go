@@ -95,6 +95,7 @@ type Explanation struct {
 	Version  string          `json:"version,omitempty"`  // v1 or v2
 	Upstream string          `json:"upstream,omitempty"` // name of the upstream
 	Targets  []rules.Target  `json:"targets,omitempty"`  // of the upstream
+	Repair   string          `json:"repair,omitempty"`   // what the upstream's row changes in the request and in its answer
 	Reason   rules.Reason    `json:"reason"`
 	Rule     *rules.Rule     `json:"rule,omitempty"`     // the rule that decided
 	Redirect *rules.Redirect `json:"redirect,omitempty"` // the redirect that decided

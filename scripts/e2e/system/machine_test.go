@@ -39,9 +39,10 @@ func fresh(t *testing.T, shared ...string) *machine {
 	return freshWith(t, fromTest(t, "CUTOVER_RELEASE"), shared...)
 }
 
-// freshWith is fresh, with another release to be the first.
+// freshWith is fresh, with another release to be the first. Boxes share nothing, and their tests wait most of the time.
 func freshWith(t *testing.T, release string, shared ...string) *machine {
 	t.Helper()
+	t.Parallel()
 	source := fromTest(t, "CUTOVER_SOURCE")
 	m := &machine{t: t, folder: t.TempDir(), release: filepath.Base(release)}
 	if err := os.Chmod(m.folder, 0o755); err != nil {
