@@ -171,7 +171,7 @@ func startCutover(keep int) func(*bench, context.Context) (*process, error) {
 }
 
 // startGo starts Go's HTTP server and reverse proxy, with an answer that is there.
-func startGo(b *bench, ctx context.Context) (*process, error) {
+func startGo(ctx context.Context) (*process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err

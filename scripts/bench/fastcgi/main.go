@@ -100,7 +100,7 @@ func (b *bench) measure(ctx context.Context) (err error) {
 		{"cutover", startCutover(0)},
 		{"nginx, kept", startNginx(workers)},
 		{"cutover, kept", startCutover(workers)},
-		{"go", startGo},
+		{"go", func(_ *bench, ctx context.Context) (*process, error) { return startGo(ctx) }},
 	}
 	loads := []load{{"1 KB page", "/small.php", 0, 1000}, {"100 KB page", "/large.php", 0, 100_000}, {"1 KB form", "/small.php", 1000, 1000}}
 	all := map[string][]figure{}
