@@ -34,7 +34,7 @@ func (h *Handler) forward(e *exchange, view *rules.View) *problem {
 	if p := h.planRepair(e, view, up); p != nil {
 		return p
 	}
-	ctx, cancel := context.WithCancel(upstream.WithChosen(e.in.Context(), &e.target))
+	ctx, cancel := context.WithCancel(upstream.WithOrigin(upstream.WithChosen(e.in.Context(), &e.target), e.origin()))
 	defer cancel()
 	if up.ProxyProtocol != "" && up.ProxyProtocol != rules.ProxyProtocolOff {
 		ctx = upstream.WithClient(ctx, e.announced())
@@ -123,6 +123,8 @@ func failure(ctx context.Context, err error) *problem {
 		return &problem{status: statusClientGone, cause: fmt.Errorf("the visitor left: %w", err)}
 	case errors.As(err, &visitors):
 		return &problem{status: statusOfUpload(visitors.Err), cause: err}
+	case upstream.StatusFor(err) != 0:
+		return &problem{status: upstream.StatusFor(err), cause: err}
 	case errors.Is(err, upstream.ErrNoTarget), errors.Is(err, upstream.ErrFull), errors.Is(err, upstream.ErrQueueTimeout):
 		return &problem{status: http.StatusServiceUnavailable, cause: err}
 	case errors.Is(err, upstream.ErrOpen):

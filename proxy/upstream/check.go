@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"cutover/proxy/fastcgi"
 	"cutover/rules"
 )
 
@@ -134,7 +135,7 @@ func (t *task) look(ctx context.Context) error {
 	r.Host = t.host()
 	r.Header.Set("User-Agent", "cutover-check")
 	began := time.Now()
-	response, err := t.target.connections.send(r)
+	response, err := t.target.connections.send(r.WithContext(fastcgi.WithOwnPath(ctx)))
 	if err != nil {
 		return fmt.Errorf("check %s: %w", t.check.Path, err)
 	}

@@ -18,6 +18,8 @@ type Pool struct {
 	set      *Set
 	sought   sought
 	*lasting
+
+	storesBodies bool // of requests, before a target is picked
 }
 
 // lasting is what of an upstream outlives a change of its row.
@@ -45,6 +47,7 @@ func newPool(u *rules.Upstream, last *Pool, s *Set) *Pool {
 		}
 		t.line = &p.line
 		p.targets = append(p.targets, t)
+		p.storesBodies = p.storesBodies || t.connections.fastCGI != nil
 	}
 	p.line.adopt(p)
 	return p
@@ -79,6 +82,9 @@ func (p *Pool) closeIdle(other *Pool) {
 // An error wraps ErrNoTarget, ErrFull, ErrQueueTimeout, ErrOpen, ErrUnreachable, or what broke the exchange off; see Cause and IsTimeout.
 func (p *Pool) RoundTrip(r *http.Request) (*http.Response, error) {
 	p = p.awaited(r.Context())
+	if p.mustStore(r) {
+		return p.storeBody(r)
+	}
 	send := p.send
 	if p.upstream.Breaker.Percent > 0 {
 		send = p.guarded
