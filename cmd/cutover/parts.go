@@ -159,7 +159,7 @@ func (d *daemon) upstreamParts() []admin.UpstreamStatus {
 		for j, t := range u.Targets {
 			list[i].Targets[j] = admin.TargetStatus{
 				URL: t.URL, State: t.State, Weight: t.Weight, InFlight: t.InFlight, Requests: t.Requests, Failures: t.Failures, LastError: t.LastError,
-				FailingSince: t.FailingSince, FailingBecause: t.FailingBecause, LatencyMS: float64(t.Latency.Microseconds()) / 1000,
+				FailingSince: t.FailingSince, FailingBecause: t.FailingBecause, LatencyMS: float64(t.Latency.Microseconds()) / 1000, TLSProblem: t.TLSProblem,
 			}
 		}
 	}

@@ -51,7 +51,7 @@ func settings() []setting {
 		{key: "v1_tls", initial: "", doc: "host:port where v1 ends TLS, for its own ACME client, if the upstream v1 has no https target", set: text(func(c *Config) *string { return &c.V1TLS }, hostAndPort)},
 		{key: "error_pages", initial: defaultErrorPages, doc: "folder of error pages of your own: STATUS.html or default.html, in it or in HOST/; it may be missing", set: text(func(c *Config) *string { return &c.ErrorPages }, absoluteOrEmpty)},
 		{key: "upstream_ca", initial: "", doc: "PEM file of further roots that https targets may be signed by", set: text(func(c *Config) *string { return &c.UpstreamCA }, absoluteOrEmpty)},
-		{key: "certificate_dir", initial: "/etc/cutover/certificates", doc: "folder of certificates of your own: NAME.crt with its chain, and NAME.key", set: text(func(c *Config) *string { return &c.CertificateDir }, absolute)},
+		{key: "certificate_dir", initial: "/etc/cutover/certificates", doc: "folder of certificates of your own: NAME.crt with its chain, and NAME.key; and of those by which targets know Cutover, or are known: NAME.pem", set: text(func(c *Config) *string { return &c.CertificateDir }, absolute)},
 		{key: "admin_keys", initial: "/etc/cutover/admin.keys", doc: "file of API keys for the optional TCP admin socket", set: text(func(c *Config) *string { return &c.AdminKeys }, absolute)},
 		{key: "drain_timeout", initial: "10s", doc: "how long a stopping process may finish what it has; at most 35s under the shipped unit", set: setDuration(func(c *Config) *time.Duration { return &c.DrainTimeout })},
 		{key: "request_drain", initial: "10m", doc: "after a restart, how long the old process lets requests under way go on", set: setDuration(func(c *Config) *time.Duration { return &c.RequestDrain })},

@@ -251,6 +251,9 @@ func targetText(t *admin.TargetStatus, running bool) string {
 	if !t.FailingSince.IsZero() {
 		text += fmt.Sprintf("; FAILS since %s, gets requests only if all others fail: %s", timeText(t.FailingSince), t.FailingBecause)
 	}
+	if t.TLSProblem != "" {
+		text += "; TLS FILES: " + t.TLSProblem
+	}
 	if t.LastError != "" {
 		text += "; last error: " + t.LastError
 	}

@@ -131,7 +131,7 @@ func (d *daemon) openHandler(accessLines io.Writer) error {
 	d.pages = proxy.OpenPages(d.config.ErrorPages, d.log)
 	d.access = proxy.NewAccessLog(accessLines, accessOptions(d.config))
 	d.upstreams = upstream.NewSet(upstream.Options{
-		Roots: roots, OnFailure: d.metrics.Failure, Log: d.log, Upstreams: func() []*rules.Upstream { return d.store.Load().Upstreams() },
+		Roots: roots, FilesDir: d.config.CertificateDir, OnFailure: d.metrics.Failure, Log: d.log, Upstreams: func() []*rules.Upstream { return d.store.Load().Upstreams() },
 	})
 	d.handler = &proxy.Handler{
 		Views: d.store, Upstreams: d.upstreams, Visitors: visitors, Trusted: d.config.TrustedProxies,

@@ -243,6 +243,8 @@ type TargetStatus struct {
 	Requests  uint64      `json:"requests"` // since the process started
 	Failures  uint64      `json:"failures"` // of those, without an answer from the target
 	LastError string      `json:"last_error,omitempty"`
+	// TLSProblem is why the files that tls_ca and tls_certificate name cannot be read; good ones of before hold meanwhile.
+	TLSProblem string `json:"tls_problem,omitempty"`
 	// FailingSince is when the target began to fail: since then it gets no requests while another of its upstream does not.
 	FailingSince   time.Time `json:"failing_since,omitzero"`
 	FailingBecause string    `json:"failing_because,omitempty"`

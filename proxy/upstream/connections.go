@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
@@ -32,6 +31,7 @@ type connections struct {
 	options Options
 	address rules.Address
 	manner  manner
+	secure  *security // nil if the target speaks no TLS
 
 	// HTTP/1.1 carries WebSocket, and hands trailers and early answers through as they are.
 	repeatable, unrepeatable *http.Transport
@@ -55,14 +55,37 @@ func mannerOf(u *rules.Upstream) manner {
 
 func newConnections(o Options, address rules.Address, m manner) *connections {
 	c := &connections{options: o, address: address, manner: m}
+	if address.TLS {
+		c.secure = newSecurity(o, address.Host, &m)
+	}
 	c.repeatable = c.newTransport(idleRepeatable)
 	c.unrepeatable = c.newTransport(idleUnrepeatable)
-	if address.Protocol == rules.ProtocolH2C {
-		c.multiplexed = c.newTransport(idleRepeatable)
-		c.multiplexed.Protocols = new(http.Protocols)
-		c.multiplexed.Protocols.SetUnencryptedHTTP2(true)
+	if c.multiplexes() {
+		c.multiplexed = c.newMultiplexed()
 	}
 	return c
+}
+
+// multiplexes reports whether the target speaks HTTP/2.
+func (c *connections) multiplexes() bool {
+	return c.address.Protocol == rules.ProtocolH2C || c.address.Protocol == rules.ProtocolH2
+}
+
+func (c *connections) newMultiplexed() *http.Transport {
+	transport := c.newTransport(idleRepeatable)
+	transport.Protocols = new(http.Protocols)
+	transport.Protocols.SetUnencryptedHTTP2(!c.address.TLS)
+	transport.Protocols.SetHTTP2(c.address.TLS)
+	transport.DialTLSContext = func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dialTLS(ctx, alpnHTTP2) }
+	return transport
+}
+
+// alpn is what a target is asked for that is to speak HTTP/1.1: one that speaks nothing else is not asked.
+func (c *connections) alpn() string {
+	if c.address.Protocol == rules.ProtocolH2 {
+		return alpnHTTP1
+	}
+	return ""
 }
 
 // newTransport bounds how long a target may take to its first header; there is no bound for a body, and for neither
@@ -72,9 +95,8 @@ func (c *connections) newTransport(idleTimeout time.Duration) *http.Transport {
 	protocols.SetHTTP1(true)
 	return &http.Transport{
 		DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dial(ctx) },
+		DialTLSContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return c.dialTLS(ctx, c.alpn()) },
 		Protocols:              protocols,
-		TLSClientConfig:        c.options.tlsConfig(),
-		TLSHandshakeTimeout:    5 * time.Second,
 		ExpectContinueTimeout:  time.Second, // the target decides whether it wants the body
 		DisableCompression:     true,
 		MaxIdleConnsPerHost:    idleConnections,
@@ -98,6 +120,19 @@ func (c *connections) dial(ctx context.Context) (net.Conn, error) {
 	return dialer.DialContext(ctx, c.address.Network, c.address.Dial)
 }
 
+// dialTLS makes a connection of which a target has proved that it is its own.
+func (c *connections) dialTLS(ctx context.Context, protocol string) (net.Conn, error) {
+	plain, err := c.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := c.secure.handshake(ctx, plain, protocol)
+	if err != nil {
+		return nil, err // not a nil *tls.Conn
+	}
+	return conn, nil
+}
+
 func giveUpOnTheVanished(_, _ string, raw syscall.RawConn) error {
 	var err error
 	wrong := raw.Control(func(fd uintptr) {
@@ -117,7 +152,11 @@ func (c *connections) send(r *http.Request) (*http.Response, error) {
 		at.Host = "socket" // net/http insists on one
 	}
 	r.URL = &at
-	return c.transportFor(r).RoundTrip(r)
+	response, err := c.transportFor(r).RoundTrip(r)
+	if err != nil && c.secure != nil {
+		err = c.secure.explainRefusal(err)
+	}
+	return response, err
 }
 
 // transportFor keeps to HTTP/1.1 for what wants to leave HTTP: WebSocket over HTTP/2 (RFC 8441) is not in net/http.
@@ -152,17 +191,23 @@ func isRepeatable(r *http.Request) bool {
 func (c *connections) try(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, c.options.dialTimeout())
 	defer cancel()
-	conn, err := c.dial(ctx)
+	dial := c.dial
+	if c.secure != nil {
+		dial = c.tryTLS
+	}
+	conn, err := dial(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = conn.Close() }()
-	if !c.address.TLS {
-		return nil
+	_ = conn.Close() // it was only tried
+	return nil
+}
+
+func (c *connections) tryTLS(ctx context.Context) (net.Conn, error) {
+	if c.multiplexed != nil {
+		return c.dialTLS(ctx, alpnHTTP2)
 	}
-	config := c.options.tlsConfig()
-	config.ServerName = c.address.Host
-	return tls.Client(conn, config).HandshakeContext(ctx)
+	return c.dialTLS(ctx, c.alpn())
 }
 
 // closeIdle closes what is idle now, and what becomes idle later unless a request comes before.

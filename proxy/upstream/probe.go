@@ -41,6 +41,7 @@ func (s *Set) follow() {
 		return
 	}
 	list := s.options.Upstreams()
+	s.options.files.keep(list)
 	for _, u := range list {
 		s.For(u)
 	}

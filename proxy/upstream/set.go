@@ -3,7 +3,6 @@
 package upstream
 
 import (
-	"crypto/tls"
 	"crypto/x509"
 	"log/slog"
 	"slices"
@@ -17,6 +16,7 @@ import (
 // Options is what all pools share.
 type Options struct {
 	Roots       *x509.CertPool // for https targets; nil means the system's
+	FilesDir    string         // of the files that rows of upstreams name for TLS
 	DialTimeout time.Duration  // 0 means 3 s
 	// OnFailure is called for every attempt that a target did not answer, or not to the end; cause is as Cause returns
 	// it. Any number of calls may run at once.
@@ -24,6 +24,8 @@ type Options struct {
 	Log       *slog.Logger // of targets that begin or end to fail; may be nil
 	// Upstreams returns those that there are: Run forgets others, and checks their targets if their rows want it. It may be nil.
 	Upstreams func() []*rules.Upstream
+
+	files *tlsFiles // which the pools of a set share
 }
 
 func (o Options) dialTimeout() time.Duration {
@@ -31,10 +33,6 @@ func (o Options) dialTimeout() time.Duration {
 		return 3 * time.Second
 	}
 	return o.DialTimeout
-}
-
-func (o Options) tlsConfig() *tls.Config {
-	return &tls.Config{RootCAs: o.Roots, MinVersion: tls.VersionTLS12}
 }
 
 func (s *Set) upstreams() []*rules.Upstream {
@@ -66,6 +64,7 @@ type generations struct{ current, last *Pool }
 
 // NewSet returns a set without pools; they are made as they are asked for.
 func NewSet(o Options) *Set {
+	o.files = newTLSFiles(o.FilesDir, o.log())
 	return &Set{options: o, failed: make(chan struct{}, 1), pools: map[string]generations{}}
 }
 
@@ -123,10 +122,11 @@ type Status struct {
 type TargetStatus struct {
 	rules.Target
 
-	InFlight  int64  // tunnels included
-	Requests  uint64 // since its first request
-	Failures  uint64 // of those, without an answer or with half of one
-	LastError string
+	InFlight   int64  // tunnels included
+	Requests   uint64 // since its first request
+	Failures   uint64 // of those, without an answer or with half of one
+	LastError  string
+	TLSProblem string // why the files for TLS cannot be read; while there were good ones before, those hold
 	// FailingSince is when the target began to fail, and FailingBecause why; zero if it does not. It gets requests only if all
 	// others fail, too.
 	FailingSince   time.Time
@@ -137,6 +137,7 @@ type TargetStatus struct {
 // Status returns every upstream that there is, or was asked for, sorted by name.
 func (s *Set) Status() []Status {
 	s.follow()
+	problems := s.options.files.problems()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	list := make([]Status, 0, len(s.pools))
@@ -144,6 +145,9 @@ func (s *Set) Status() []Status {
 		status := Status{Name: name}
 		for _, t := range g.current.targets {
 			status.Targets = append(status.Targets, t.status())
+			if t.connections.secure != nil {
+				status.Targets[len(status.Targets)-1].TLSProblem = problems[tlsNamesOf(&g.current.upstream.TargetTLS)]
+			}
 		}
 		list = append(list, status)
 	}
