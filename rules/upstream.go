@@ -1,8 +1,6 @@
 package rules
 
 import (
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"path"
@@ -238,21 +236,6 @@ func (t *TargetTLS) validate() error {
 	}
 	_, err := t.Pins()
 	return err
-}
-
-// Pins returns the sums of Pin; none if it is empty.
-func (t *TargetTLS) Pins() (sums [][sha256.Size]byte, err error) {
-	if t.Pin == "" {
-		return nil, nil
-	}
-	for part := range strings.SplitSeq(t.Pin, ",") {
-		sum, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(part, "sha256//"))
-		if err != nil || len(sum) != sha256.Size {
-			return nil, errors.New("tls_pin must be SHA-256 sums of public keys in base64, separated by commas")
-		}
-		sums = append(sums, [sha256.Size]byte(sum))
-	}
-	return sums, nil
 }
 
 // IsNothing reports whether requests and answers pass as they are.
