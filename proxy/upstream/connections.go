@@ -34,7 +34,7 @@ type connections struct {
 	secure  *security // nil if the target speaks no TLS
 
 	// HTTP/1.1 carries WebSocket, and hands trailers and early answers through as they are.
-	repeatable, unrepeatable *http.Transport
+	repeatable, unrepeatable *lanes
 	// multiplexed speaks HTTP/2, where a server says which requests it has not acted upon (RFC 9113 §6.8); nil if the target
 	// speaks none.
 	multiplexed *http.Transport
@@ -58,8 +58,8 @@ func newConnections(o Options, address rules.Address, m manner) *connections {
 	if address.TLS {
 		c.secure = newSecurity(o, address.Host, &m)
 	}
-	c.repeatable = c.newTransport(idleRepeatable)
-	c.unrepeatable = c.newTransport(idleUnrepeatable)
+	c.repeatable = newLanes(func() *http.Transport { return c.newTransport(idleRepeatable) })
+	c.unrepeatable = newLanes(func() *http.Transport { return c.newTransport(idleUnrepeatable) })
 	if c.multiplexes() {
 		c.multiplexed = c.newMultiplexed()
 	}
@@ -160,7 +160,7 @@ func (c *connections) send(r *http.Request) (*http.Response, error) {
 }
 
 // transportFor keeps to HTTP/1.1 for what wants to leave HTTP: WebSocket over HTTP/2 (RFC 8441) is not in net/http.
-func (c *connections) transportFor(r *http.Request) *http.Transport {
+func (c *connections) transportFor(r *http.Request) http.RoundTripper {
 	switch {
 	case c.multiplexed != nil && !isUpgrade(r):
 		return c.multiplexed
@@ -212,9 +212,9 @@ func (c *connections) tryTLS(ctx context.Context) (net.Conn, error) {
 
 // closeIdle closes what is idle now, and what becomes idle later unless a request comes before.
 func (c *connections) closeIdle() {
-	for _, transport := range []*http.Transport{c.repeatable, c.unrepeatable, c.multiplexed} {
-		if transport != nil {
-			transport.CloseIdleConnections()
-		}
+	c.repeatable.CloseIdleConnections()
+	c.unrepeatable.CloseIdleConnections()
+	if c.multiplexed != nil {
+		c.multiplexed.CloseIdleConnections()
 	}
 }
