@@ -153,6 +153,9 @@ func (c *connections) send(r *http.Request) (*http.Response, error) {
 	}
 	r.URL = &at
 	response, err := c.transportFor(r).RoundTrip(r)
+	if err == nil && c.multiplexed != nil && !isUpgrade(r) {
+		withoutWait(response, r)
+	}
 	if err != nil && c.secure != nil {
 		err = c.secure.explainRefusal(err)
 	}
