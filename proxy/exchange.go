@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"time"
 
+	"cutover/proxy/upstream"
 	"cutover/rules"
 )
 
@@ -61,6 +62,15 @@ func (e *exchange) scheme() string {
 		return "https"
 	}
 	return "http"
+}
+
+// origin is what an application is told that does not read forwarding headers.
+func (e *exchange) origin() upstream.Origin {
+	from := netip.AddrPortFrom(e.client, 0)
+	if peer, err := netip.ParseAddrPort(e.in.RemoteAddr); err == nil && peer.Addr().Unmap().WithZone("") == e.client {
+		from = netip.AddrPortFrom(e.client, peer.Port())
+	}
+	return upstream.Origin{Client: from, HTTPS: e.secure, RequestID: e.id}
 }
 
 // requestID keeps the id that a trusted proxy gave, and makes one otherwise.

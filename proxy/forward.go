@@ -30,7 +30,7 @@ func (h *Handler) forward(e *exchange, view *rules.View) *problem {
 	if !ok {
 		return &problem{status: http.StatusServiceUnavailable, cause: fmt.Errorf("%w: %q", errNoUpstream, e.decision.Upstream)}
 	}
-	ctx, cancel := context.WithCancel(upstream.WithChosen(e.in.Context(), &e.target))
+	ctx, cancel := context.WithCancel(upstream.WithOrigin(upstream.WithChosen(e.in.Context(), &e.target), e.origin()))
 	defer cancel()
 	defer func() { e.parting.stop() }() // of what the answer turns out to be
 	var failed *problem
@@ -110,6 +110,8 @@ func failure(ctx context.Context, err error) *problem {
 		return &problem{status: statusClientGone, cause: fmt.Errorf("the visitor left: %w", err)}
 	case errors.As(err, &visitors):
 		return &problem{status: statusOfUpload(visitors.Err), cause: err}
+	case upstream.StatusFor(err) != 0:
+		return &problem{status: upstream.StatusFor(err), cause: err}
 	case errors.Is(err, upstream.ErrNoTarget):
 		return &problem{status: http.StatusServiceUnavailable, cause: err}
 	case upstream.IsTimeout(err):

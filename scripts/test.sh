@@ -87,6 +87,7 @@ lint() {
 # unit_tests runs the product's packages. Those with a test that needs root say so in these words, and get it.
 unit_tests() {
   local rooted=() others=() package
+  need_php
   if [[ $EUID != 0 ]]; then
     mapfile -t rooted < <(git grep --untracked -l 'needs root: run scripts/test.sh' -- '*_test.go' ':!scripts' | xargs -rn 1 dirname | sort -u)
   fi
@@ -162,10 +163,11 @@ end_to_end() {
   [[ -s $work/release ]] || release_build
   release=$(cat "$work/release")
   previous=$(previous_build) || previous=''
+  need_php
   sshd=$(unpack_server sshd "$PWD/.dev/openssh" openssh-server libwrap0)
   go build -C scripts/e2e -o "$bin/pebble-box" ./cmd/pebble-box
   verbose=1 run_tests scripts/e2e -count=1 -timeout=20m ${RUN:+-run="$RUN"} \
-    -exec "$( ((EUID == 0)) || echo 'sudo -n ')env 'CUTOVER_RELEASE=$release' 'CUTOVER_PREVIOUS=$previous' 'CUTOVER_SOURCE=$PWD' 'PEBBLE_BOX=$bin/pebble-box' 'SSHD=$sshd'" ./system
+    -exec "$( ((EUID == 0)) || echo 'sudo -n ')env 'CUTOVER_RELEASE=$release' 'CUTOVER_PREVIOUS=$previous' 'CUTOVER_SOURCE=$PWD' 'PEBBLE_BOX=$bin/pebble-box' 'SSHD=$sshd' 'PHP_FPM=$(php_program)'" ./system
 }
 
 step "what this machine has"

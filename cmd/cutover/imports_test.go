@@ -15,9 +15,10 @@ import (
 var mayImport = map[string][]string{
 	"cutover/cmd":             {"cutover/"},
 	"cutover/proxy/admin":     {"cutover/proxy$", "cutover/proxy/upstream", "cutover/proxy/metrics", "cutover/proxy/shadow", "cutover/rules"},
+	"cutover/proxy/fastcgi":   {},
 	"cutover/proxy/frontend":  {},
 	"cutover/proxy/metrics":   {},
-	"cutover/proxy/upstream":  {"cutover/rules$"},
+	"cutover/proxy/upstream":  {"cutover/rules$", "cutover/proxy/fastcgi"},
 	"cutover/proxy/websocket": {},
 	"cutover/proxy":           {"cutover/rules$", "cutover/proxy/upstream", "cutover/proxy/metrics", "cutover/proxy/websocket"},
 	"cutover/rules/store":     {"cutover/rules$"},

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"cutover/proxy/fastcgi"
 	"cutover/rules"
 )
 
@@ -132,7 +133,7 @@ func (t *task) look(ctx context.Context) error {
 	r.Close = t.target.connections.multiplexed == nil // else the connection would be given up that requests share
 	r.Host = t.host()
 	r.Header.Set("User-Agent", "cutover-check")
-	response, err := t.target.connections.send(r)
+	response, err := t.target.connections.send(r.WithContext(fastcgi.WithOwnPath(ctx)))
 	if err != nil {
 		return fmt.Errorf("check %s: %w", t.check.Path, err)
 	}

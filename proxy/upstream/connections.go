@@ -38,6 +38,7 @@ type connections struct {
 	// multiplexed speaks HTTP/2, where a server says which requests it has not acted upon (RFC 9113 §6.8); nil if the target
 	// speaks none.
 	multiplexed *http.Transport
+	fastCGI     fcgiTransport // nil if the target speaks HTTP
 }
 
 // manner is what the row of an upstream says of connections to its targets; those are made anew when it changes.
@@ -55,6 +56,10 @@ func mannerOf(u *rules.Upstream) manner {
 
 func newConnections(o Options, address rules.Address, m manner) *connections {
 	c := &connections{options: o, address: address, manner: m}
+	if address.Protocol == rules.ProtocolFCGI {
+		c.fastCGI = c.newFastCGI()
+		return c
+	}
 	if address.TLS {
 		c.secure = newSecurity(o, address.Host, &m)
 	}
@@ -143,6 +148,9 @@ func giveUpOnTheVanished(_, _ string, raw syscall.RawConn) error {
 
 // send sends a request whose URL has no scheme and host yet. Its Host says whose it is.
 func (c *connections) send(r *http.Request) (*http.Response, error) {
+	if c.fastCGI != nil {
+		return c.fastCGI.RoundTrip(r)
+	}
 	at := *r.URL
 	at.Scheme, at.Host = "http", c.address.Dial
 	if c.address.TLS {
@@ -215,6 +223,10 @@ func (c *connections) tryTLS(ctx context.Context) (net.Conn, error) {
 
 // closeIdle closes what is idle now, and what becomes idle later unless a request comes before.
 func (c *connections) closeIdle() {
+	if c.fastCGI != nil {
+		c.fastCGI.CloseIdleConnections()
+		return
+	}
 	c.repeatable.CloseIdleConnections()
 	c.unrepeatable.CloseIdleConnections()
 	if c.multiplexed != nil {

@@ -18,6 +18,8 @@ type Pool struct {
 	targets  []*target
 	set      *Set
 	repeats  *budget
+
+	keepsBodies bool // of requests, before a target is picked
 }
 
 func newPool(u *rules.Upstream, last *Pool, s *Set) *Pool {
@@ -36,6 +38,7 @@ func newPool(u *rules.Upstream, last *Pool, s *Set) *Pool {
 			continue // rules.Target.Validate refuses such a row
 		}
 		p.targets = append(p.targets, t)
+		p.keepsBodies = p.keepsBodies || t.connections.fastCGI != nil
 	}
 	return p
 }
@@ -59,6 +62,9 @@ func (p *Pool) closeIdle(other *Pool) {
 // A body is never read for an attempt that another follows. An error wraps ErrNoTarget, ErrUnreachable, or what broke the
 // exchange off; see Cause and IsTimeout.
 func (p *Pool) RoundTrip(r *http.Request) (*http.Response, error) {
+	if p.mustKeep(r) {
+		return p.keepBody(r)
+	}
 	var room [4]*target
 	tried := room[:0]
 	last := ErrNoTarget

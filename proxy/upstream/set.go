@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"cutover/proxy/fastcgi"
 	"cutover/rules"
 )
 
@@ -53,6 +54,7 @@ func (o Options) log() *slog.Logger {
 type Set struct {
 	options Options
 	failed  chan struct{} // tells Run of targets to look at
+	bodies  fastcgi.Spool // of requests to FastCGI
 
 	mu      sync.Mutex
 	pools   map[string]generations
@@ -65,7 +67,7 @@ type generations struct{ current, last *Pool }
 // NewSet returns a set without pools; they are made as they are asked for.
 func NewSet(o Options) *Set {
 	o.files = newTLSFiles(o.FilesDir, o.log())
-	return &Set{options: o, failed: make(chan struct{}, 1), pools: map[string]generations{}}
+	return &Set{options: o, failed: make(chan struct{}, 1), pools: map[string]generations{}, bodies: fastcgi.Spool{Dir: bodyFolder()}}
 }
 
 // For returns the pool of an upstream. As long as u is the same pointer, so is the pool. When the upstream has

@@ -138,3 +138,32 @@ unpack_server() {
   fi
   echo "$folder/usr/sbin/$command"
 }
+
+# need_php makes sure of a php-fpm for tests: an installed one, or one of Debian's unpacked to .dev/php, where nothing starts it.
+need_php() {
+  local package program
+  if compgen -G '/usr/sbin/php-fpm*' >/dev/null || compgen -G '/usr/local/sbin/php-fpm*' >/dev/null; then return; fi
+  if [[ $(package_manager) != apt-get ]]; then
+    need_commands php-fpm:php-fpm
+    return
+  fi
+  if ! compgen -G "$PWD/.dev/php/usr/sbin/php-fpm*" >/dev/null; then
+    # The package without a version has nothing but the name of the one with.
+    package=$(apt-cache depends php-fpm | sed -n 's/.*Depends: \(php[0-9.]*-fpm\)$/\1/p')
+    if [[ -z $package ]]; then
+      as_root apt-get update -qq || true
+      package=$(apt-cache depends php-fpm | sed -n 's/.*Depends: \(php[0-9.]*-fpm\)$/\1/p')
+    fi
+    unpack_packages "$PWD/.dev/php" "${package:-php-fpm}"
+  fi
+  program=$(compgen -G "$PWD/.dev/php/usr/sbin/php-fpm*") || { echo "hint: php-fpm was not unpacked; run: apt-get install php-fpm" >&2; return 1; }
+  # The command line's program has the same libraries, and no service.
+  ! ldd "$program" | grep -q 'not found' || install_packages php-cli libapparmor1 libacl1
+}
+
+# php_program prints the path of the php-fpm that need_php has made sure of.
+php_program() {
+  local found
+  found=$(compgen -G '/usr/sbin/php-fpm*' || compgen -G '/usr/local/sbin/php-fpm*' || compgen -G "$PWD/.dev/php/usr/sbin/php-fpm*")
+  echo "${found%%$'\n'*}"
+}
