@@ -159,15 +159,16 @@ release_build() {
 }
 
 end_to_end() {
-  local sshd release previous
+  local sshd release previous application
   [[ -s $work/release ]] || release_build
   release=$(cat "$work/release")
   previous=$(previous_build) || previous=''
   need_php
   sshd=$(unpack_server sshd "$PWD/.dev/openssh" openssh-server libwrap0)
+  application=$(php_application)
   go build -C scripts/e2e -o "$bin/pebble-box" ./cmd/pebble-box
   verbose=1 run_tests scripts/e2e -count=1 -timeout=20m ${RUN:+-run="$RUN"} \
-    -exec "$( ((EUID == 0)) || echo 'sudo -n ')env 'CUTOVER_RELEASE=$release' 'CUTOVER_PREVIOUS=$previous' 'CUTOVER_SOURCE=$PWD' 'PEBBLE_BOX=$bin/pebble-box' 'SSHD=$sshd' 'PHP_FPM=$(php_program)'" ./system
+    -exec "$( ((EUID == 0)) || echo 'sudo -n ')env 'CUTOVER_RELEASE=$release' 'CUTOVER_PREVIOUS=$previous' 'CUTOVER_SOURCE=$PWD' 'PEBBLE_BOX=$bin/pebble-box' 'SSHD=$sshd' 'PHP_FPM=$(php_program)' 'PHP_APP=$application'" ./system
 }
 
 step "what this machine has"
