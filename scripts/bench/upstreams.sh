@@ -3,7 +3,7 @@
 # that dies or vanishes under load and comes back, and targets that hang, reset, answer slowly, answer garbage, flap or break
 # off. It needs root, which it asks sudo for: it makes a network of its own, in which a machine can vanish.
 #
-#   scripts/bench/upstreams.sh                in full: some three minutes
+#   scripts/bench/upstreams.sh                in full: some four minutes, and what fastcgi.sh takes
 #   scripts/bench/upstreams.sh --short        smaller numbers, for CI: under a minute
 #   scripts/bench/upstreams.sh --only NAME,…  some parts: refused, black-hole, faults, apps, fastcgi
 #   scripts/bench/upstreams.sh --strict       a bar that is missed is an error, but for times
@@ -53,28 +53,33 @@ by_itself() {
   as_root "$PWD/.dev/bin/upstreams" -binary "$(realpath "${RELEASE:-$(scripts/build.sh --dev)}")" --summary "$work/by-itself.row" --only "$1" ${options[@]+"${options[@]}"}
 }
 
-# rows_of PART WHAT BAR SCRIPT prints the rows that a script of its own measures: lines that begin with |, without a head.
-rows_of() {
+# table_of PART WHAT BAR SCRIPT prints the table of what a script of its own measures, or a row that says that it was not measured. The short form leaves those out: what
+# they measure takes a machine of its own.
+table_of() {
   local code=0
   wanted "$1" || return 0
-  if [[ ! -x $4 ]]; then
+  if [[ -n $short || ! -x $4 ]]; then
     echo "| $2 | not measured | $3 | |" | tee "$work/$1.row"
     return
   fi
-  "$4" ${short:+"$short"} ${strict:+"$strict"} >"$work/$1.out" || code=$?
-  grep '^|' "$work/$1.out" | grep -Ev '^\|(-|---)|^\| what ' | tee "$work/$1.row" || { cat "$work/$1.out" >&2; code=1; }
+  STRICT=${strict:+1} "$4" >"$work/$1.out" || code=$?
+  echo
+  grep '^|' "$work/$1.out" | tee "$work/$1.table" || { cat "$work/$1.out" >&2; code=1; }
   return "$code"
 }
 
 # into_docs puts the figures between the two marks in docs/upstreams.md. Rows of parts that were not measured are not there.
 into_docs() {
-  local size=full
+  local size=full table
   [[ -z $short ]] || size=short
   {
     echo
     echo "On $(date -u +%Y-%m-%d), at commit $(git rev-parse --short HEAD), with $(nproc) processors, in $size:"
     printf '\n| what | measured | bar | |\n|---|---|---|---|\n'
-    cat "$work"/*.row
+    cat "$work"/*.row 2>/dev/null || true
+    for table in "$work"/*.table; do
+      [[ ! -s $table ]] || { echo; cat "$table"; }
+    done
     echo
   } >"$work/figures"
   grep -q '^<!-- figures -->$' "$docs" || { echo "upstreams: $docs has no line <!-- figures -->" >&2; return 1; }
@@ -85,7 +90,7 @@ into_docs() {
 code=0
 inner=$(tr , '\n' <<<"$only" | grep -vxE 'apps|fastcgi' | paste -sd, || true)
 if [[ -z $only || -n $inner ]]; then by_itself "$inner" || code=$?; fi
-rows_of apps "a dead managed program, 100 requests waiting" "one start; all answered within its start time + 50 ms" scripts/bench/apps.sh || code=$?
-rows_of fastcgi "FastCGI CPU per request against nginx, same php-fpm" "at most 1.5 ×" scripts/bench/fastcgi.sh || code=$?
+table_of apps "a dead managed program, 100 requests waiting" "one start; all answered within its start time + 50 ms" scripts/bench/apps.sh || code=$?
+table_of fastcgi "FastCGI CPU per request against nginx, same php-fpm" "at most 1.5 ×" scripts/bench/fastcgi.sh || code=$?
 [[ -z $docs ]] || into_docs
 exit "$code"

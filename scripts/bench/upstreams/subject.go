@@ -177,7 +177,7 @@ func (s *subject) ask(ctx context.Context, path string) (*http.Response, error) 
 	return s.admin.Do(request)
 }
 
-// left is what the process holds.
+// held is what the process holds.
 type held struct {
 	Goroutines  int `json:"goroutines"`
 	Descriptors int `json:"descriptors"`
