@@ -43,6 +43,9 @@ func (s *target) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "%s%v", text, err)
 	case "/refuse":
 		_ = http.NewResponseController(w).EnableFullDuplex() // net/http would wait for the body
+		if r.ProtoMajor == 1 {
+			w.Header().Set("Connection", "close") // which it does without a word, since the body is not read
+		}
 		http.Error(w, "too large", http.StatusRequestEntityTooLarge)
 	case "/seen":
 		w.Header().Set("X-Proto", r.Proto)
