@@ -60,6 +60,10 @@ func (h *Handler) answer(e *exchange, p *problem) {
 			header.Set("Connection", "close") // what follows a CONNECT may have been meant for a tunnel
 		}
 	}
+	if isGRPC(e.in) {
+		h.answerGRPC(e, p.status)
+		return
+	}
 	kind, body := h.Pages.render(page, e.host, e.in.Header["Accept"])
 	h.countAnswer(e, p.status)
 	header.Set("Content-Type", kind)

@@ -3,7 +3,7 @@
 # whole on a real systemd in a box of its own. Installs what is missing through the system's package manager, and says so.
 #
 #   scripts/test.sh              everything; what needs root asks sudo for it
-#   scripts/test.sh PART…        some of it: lint unit fuzz bench modules build e2e restarts edge
+#   scripts/test.sh PART…        some of it: lint unit fuzz bench modules build e2e restarts edge upstreams
 #   FUZZTIME=5m scripts/test.sh  the same with longer fuzzing (20,000 inputs for each target otherwise)
 #   RUN=Deploy scripts/test.sh e2e   only the end-to-end tests of that name
 #
@@ -19,7 +19,7 @@ source scripts/lib/gotest.sh
 # shellcheck source=scripts/lib/previous.sh
 source scripts/lib/previous.sh
 
-parts=(lint unit fuzz bench modules build e2e restarts edge)
+parts=(lint unit fuzz bench modules build e2e restarts edge upstreams)
 chosen=()
 for argument in "$@"; do
   case $argument in
@@ -141,6 +141,12 @@ short_edge() {
   RELEASE=$(cat "$work/release") scripts/bench/edge.sh --short --strict
 }
 
+# short_upstreams sees to it that failing targets harm no visitor, times left out; the long form is scripts/bench/upstreams.sh.
+short_upstreams() {
+  [[ -s $work/release ]] || release_build
+  RELEASE=$(cat "$work/release") scripts/bench/upstreams.sh --short --strict
+}
+
 # release_build makes the binary that the end-to-end tests install.
 release_build() {
   if (use_release_go); then
@@ -153,15 +159,16 @@ release_build() {
 }
 
 end_to_end() {
-  local sshd release previous
+  local sshd release previous application
   [[ -s $work/release ]] || release_build
   release=$(cat "$work/release")
   previous=$(previous_build) || previous=''
   need_php
   sshd=$(unpack_server sshd "$PWD/.dev/openssh" openssh-server libwrap0)
+  application=$(php_application)
   go build -C scripts/e2e -o "$bin/pebble-box" ./cmd/pebble-box
   verbose=1 run_tests scripts/e2e -count=1 -timeout=20m ${RUN:+-run="$RUN"} \
-    -exec "$( ((EUID == 0)) || echo 'sudo -n ')env 'CUTOVER_RELEASE=$release' 'CUTOVER_PREVIOUS=$previous' 'CUTOVER_SOURCE=$PWD' 'PEBBLE_BOX=$bin/pebble-box' 'SSHD=$sshd' 'PHP_FPM=$(php_program)'" ./system
+    -exec "$( ((EUID == 0)) || echo 'sudo -n ')env 'CUTOVER_RELEASE=$release' 'CUTOVER_PREVIOUS=$previous' 'CUTOVER_SOURCE=$PWD' 'PEBBLE_BOX=$bin/pebble-box' 'SSHD=$sshd' 'PHP_FPM=$(php_program)' 'PHP_APP=$application'" ./system
 }
 
 step "what this machine has"
@@ -176,6 +183,7 @@ part build "a release" release_build
 part e2e "end to end on a real systemd" end_to_end
 part restarts "restarts under load, in short" short_restarts
 part edge "attacks from outside, in short" short_edge
+part upstreams "failing targets, in short" short_upstreams
 
 step "the end"
 [[ ! -s $work/notes ]] || cat "$work/notes"

@@ -37,7 +37,7 @@ type connections struct {
 	usually atomic.Int64 // nanoseconds that making a connection takes
 
 	// HTTP/1.1 carries WebSocket, and hands trailers and early answers through as they are.
-	repeatable, unrepeatable *http.Transport
+	repeatable, unrepeatable *lanes
 	// multiplexed speaks HTTP/2, where a server says which requests it has not acted upon (RFC 9113 §6.8); nil if the target
 	// speaks none.
 	multiplexed *http.Transport
@@ -66,8 +66,8 @@ func newConnections(o Options, address rules.Address, m manner) *connections {
 	if address.TLS {
 		c.secure = newSecurity(o, address.Host, &m)
 	}
-	c.repeatable = c.newTransport(idleRepeatable)
-	c.unrepeatable = c.newTransport(idleUnrepeatable)
+	c.repeatable = newLanes(func() *http.Transport { return c.newTransport(idleRepeatable) })
+	c.unrepeatable = newLanes(func() *http.Transport { return c.newTransport(idleUnrepeatable) })
 	if c.multiplexes() {
 		c.multiplexed = c.newMultiplexed()
 	}
@@ -222,7 +222,7 @@ func (b *hastyBody) Close() error {
 }
 
 // transportFor keeps to HTTP/1.1 for what wants to leave HTTP: WebSocket over HTTP/2 (RFC 8441) is not in net/http.
-func (c *connections) transportFor(r *http.Request) *http.Transport {
+func (c *connections) transportFor(r *http.Request) http.RoundTripper {
 	switch {
 	case c.announces():
 		return c.newPrivate(r)
@@ -278,10 +278,11 @@ func (c *connections) tryTLS(ctx context.Context) (net.Conn, error) {
 func (c *connections) closeIdle() {
 	if c.fastCGI != nil {
 		c.fastCGI.CloseIdleConnections()
+		return
 	}
-	for _, transport := range []*http.Transport{c.repeatable, c.unrepeatable, c.multiplexed} {
-		if transport != nil {
-			transport.CloseIdleConnections()
-		}
+	c.repeatable.CloseIdleConnections()
+	c.unrepeatable.CloseIdleConnections()
+	if c.multiplexed != nil {
+		c.multiplexed.CloseIdleConnections()
 	}
 }

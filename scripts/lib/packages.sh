@@ -167,3 +167,13 @@ php_program() {
   found=$(compgen -G '/usr/sbin/php-fpm*' || compgen -G '/usr/local/sbin/php-fpm*' || compgen -G "$PWD/.dev/php/usr/sbin/php-fpm*")
   echo "${found%%$'\n'*}"
 }
+
+# php_application unpacks an application of Debian's in PHP, with the php-fpm and the modules that it wants, and prints the folder.
+php_application() {
+  local program version folder=$PWD/.dev/adminer
+  program=$(php_program)
+  version=${program##*php-fpm}
+  [[ -n $version ]] || version=$(apt-cache depends php-fpm | sed -n 's/.*Depends: php\([0-9.]*\)-fpm$/\1/p')
+  [[ -f $folder/usr/share/adminer/adminer.php ]] || unpack_packages "$folder" adminer "php$version-fpm" "php$version-common" "php$version-sqlite3"
+  echo "$folder"
+}
