@@ -77,6 +77,7 @@ func commands(env *environment) []*cobra.Command {
 		newHostsCommand(env),
 		newGuardsCommand(env),
 		newCertsCommand(env),
+		newAppCommand(env),
 		newExplainCommand(env),
 		newStatusCommand(env),
 		newHistoryCommand(env),
