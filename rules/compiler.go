@@ -195,7 +195,7 @@ func (c *compiler) setUpstreams(rows []Upstream) {
 		before, known := c.previous.Upstream(row.Name)
 		if err := row.Validate(); err != nil {
 			c.report("upstreams", row.Name, "", err.Error(), known)
-			row.Check = Check{} // a typo in a check must not take a whole upstream away
+			row = row.withoutTypos()
 			switch {
 			case known:
 				row = *before
@@ -218,7 +218,7 @@ func (c *compiler) setUpstreams(rows []Upstream) {
 }
 
 func sameUpstream(a, b *Upstream) bool {
-	return a.ResponseTimeout == b.ResponseTimeout && a.ProxyProtocol == b.ProxyProtocol && a.Check == b.Check && slices.Equal(a.Targets, b.Targets)
+	return sameSettings(a, b) && slices.Equal(a.Targets, b.Targets)
 }
 
 func (c *compiler) lastTargets() map[int64]Target {

@@ -55,19 +55,6 @@ func (r *Redirect) answer() (destination, error) {
 	return destination{}, errors.New("status must be 301, 302, 307, 308 or 410")
 }
 
-// Validate returns why the row makes no sense by itself, nil if it does. Its targets are rows of their own.
-func (u *Upstream) Validate() error {
-	if !(u.ResponseTimeout >= 0 && u.ResponseTimeout <= 86400) {
-		return errors.New("response_timeout must be a number of seconds from 0 (no limit) to 86400")
-	}
-	switch u.ProxyProtocol {
-	case "", ProxyProtocolOff, ProxyProtocolV1, ProxyProtocolV2:
-	default:
-		return errors.New("proxy_protocol must be off, v1 or v2")
-	}
-	return firstError(validateName(u.Name), u.Check.validate())
-}
-
 // Validate returns why the row makes no sense by itself, nil if it does.
 func (t *Target) Validate() error {
 	if t.Weight < 0 || t.Weight > 1000 {

@@ -67,6 +67,10 @@ func given(cmd *cobra.Command, row map[string]any, flag, column string, value an
 	}
 }
 
+func notWhole(flag, text string) error {
+	return withHint(&usageError{fmt.Errorf("%s %q is not a whole number", flag, text)}, "give a number such as 10")
+}
+
 // remove takes one row away, and says so.
 func remove(cmd *cobra.Command, env *environment, edits []store.Edit, dryRun bool, what string) error {
 	return withSession(cmd, env, func(s *session) error {

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -182,9 +183,10 @@ func remarkable(values store.Values) []string {
 	named := []string{"host", "path", "name", "upstream", "url"}
 	usual := map[string]string{
 		"match": "prefix", "conditions": "{}", "v1": "v1", "v2": "v2", "sticky": "cookie", "enabled": "1", "needs": "1",
-		"keep_path": "0", "keep_query": "1", "weight": "1", "state": "ready", "https": "off", "hsts": "0", "response_timeout": "0",
-		"certificate": "auto", "tls": "terminate", "proxy_protocol": "off", "check_interval": "10", "check_timeout": "5", "check_status": "200-399", "check_rise": "2", "check_fall": "3", "rate": "0", "burst": "0",
+		"keep_path": "0", "keep_query": "1", "weight": "1", "state": "ready", "https": "off", "hsts": "0",
+		"certificate": "auto", "tls": "terminate", "rate": "0", "burst": "0",
 	}
+	maps.Copy(usual, store.UpstreamDefaults())
 	var parts []string
 	for _, column := range values {
 		text := valueText(column.Value)

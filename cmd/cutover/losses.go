@@ -66,6 +66,18 @@ func losses(schema int, guards []rules.GuardRow, hosts []rules.Host, upstreams [
 			loss{numberOf(upstreams, func(u rules.Upstream) bool { return u.Check.Path != "" }), "upstream with check_path: nobody checks"},
 		)
 	}
+	if schema < 4 {
+		newer := 0
+		for _, u := range upstreams {
+			newer += numberOf(u.Targets, isOfSchema4)
+		}
+		counts = append(counts,
+			loss{newer, "target of a kind that came later (FastCGI, HTTP/2 over TLS, programs, discovery): it gets no requests"},
+			loss{numberOf(upstreams, func(u rules.Upstream) bool { return u.TargetsOf != "" }), "upstream with targets_of: it has no targets"},
+			loss{numberOf(upstreams, isTLSOfSchema4), "upstream with tls_ca, tls_server_name, tls_pin or tls_certificate: its targets are checked as the system does"},
+			loss{numberOf(upstreams, func(u rules.Upstream) bool { return !u.Repair.IsNothing() }), "upstream with changes to paths, cookies or headers: they pass as they are"},
+		)
+	}
 	for _, c := range counts {
 		if c.n > 0 {
 			list = append(list, fmt.Sprintf("%d × %s", c.n, c.what))
@@ -78,6 +90,14 @@ func isOfSchema3(t rules.Target) bool {
 	address, err := rules.ParseAddress(t.URL)
 	return err == nil && (address.Network == "unix" || address.Protocol == rules.ProtocolH2C)
 }
+
+// isOfSchema4 reports whether schema 3 has no such target.
+func isOfSchema4(t rules.Target) bool {
+	source, err := rules.ParseTarget(t.URL)
+	return err == nil && (source.Kind != rules.SourceAddress || source.Address.Protocol == rules.ProtocolH2 || source.Address.Protocol == rules.ProtocolFCGI)
+}
+
+func isTLSOfSchema4(u rules.Upstream) bool { return u.TargetTLS != rules.TargetTLS{} }
 
 func numberOf[T any](list []T, is func(T) bool) (n int) {
 	for _, each := range list {

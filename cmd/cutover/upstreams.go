@@ -68,34 +68,25 @@ func suggestTargets(env *environment, upstreams []rules.Upstream) error {
 }
 
 func upstreamHeading() []string {
-	return []string{"UPSTREAM", "TARGET", "WEIGHT", "STATE", "TIMEOUT", "PROXY PROTOCOL", "CHECK", "NOTE"}
+	return []string{"UPSTREAM", "TARGET", "WEIGHT", "STATE", "SETTINGS", "NOTE"}
 }
 
+// upstreamLines says what holds for a whole upstream once, beside its first target.
 func upstreamLines(rows []rules.Upstream) [][]string {
 	var lines [][]string
 	for _, u := range rows {
 		if len(u.Targets) == 0 {
-			lines = append(lines, []string{u.Name, "(none)", "", "", timeoutText(u), string(u.ProxyProtocol), checkText(u), u.Note})
+			lines = append(lines, []string{u.Name, "(none)", "", "", settingsText(&u), u.Note})
 		}
-		for _, t := range u.Targets {
-			lines = append(lines, []string{u.Name, t.URL, strconv.Itoa(t.Weight), string(t.State), timeoutText(u), string(u.ProxyProtocol), checkText(u), u.Note})
+		for i, t := range u.Targets {
+			line := []string{u.Name, t.URL, strconv.Itoa(t.Weight), string(t.State), "", ""}
+			if i == 0 {
+				line[4], line[5] = settingsText(&u), u.Note
+			}
+			lines = append(lines, line)
 		}
 	}
 	return lines
-}
-
-func checkText(u rules.Upstream) string {
-	if u.Check.Path == "" {
-		return "none"
-	}
-	return u.Check.Path
-}
-
-func timeoutText(u rules.Upstream) string {
-	if u.ResponseTimeout == 0 {
-		return "none"
-	}
-	return strconv.FormatFloat(u.ResponseTimeout, 'f', -1, 64) + "s"
 }
 
 func newUpstreamsRemoveCommand(env *environment) *cobra.Command {

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"cutover/proxy/admin"
 	"cutover/rules"
@@ -19,9 +18,7 @@ import (
 // upstreamFlags are the columns of an upstream as flags, and what is to happen to its targets.
 type upstreamFlags struct {
 	add, remove, state []string
-	timeout, protocol  string
 	note               string
-	check              rules.Check
 	dryRun             bool
 }
 
@@ -32,11 +29,16 @@ func newUpstreamsSetCommand(env *environment) *cobra.Command {
 		Short: "Set the targets of an upstream, all or one by one",
 		Long: `Set the targets of an upstream, and make the upstream if it is new.
 
+A target is http://, https://, h2c:// or h2:// (HTTP/2), or fcgi:// with host:port; unix:, h2c+unix: or fcgi+unix: with the
+path of a socket; app:NAME or cgi:NAME for a program that 'cutover app' manages; dns+http://NAME:PORT or srv+http://NAME for
+all addresses of a name; file:NAME for a list in /etc/cutover/targets; droplets+http://TAG:PORT. See docs/upstreams.md.
+
 URLs after the name are the whole list: other targets are taken away. --add, --remove and --state change single targets
 and leave the others alone. A weight or state that is not given stays as it is; new targets have weight 1 and are ready.`,
 		Example: `  cutover upstreams set v1 http://127.0.0.1:9001
   cutover upstreams set v2 http://10.0.0.5:8080,weight=3 http://10.0.0.6:8080
-  cutover upstreams set v2 unix:/run/app/app.sock                HTTP on a socket; h2c://, h2c+unix: for HTTP/2
+  cutover upstreams set v2 unix:/run/app/app.sock                HTTP on a socket
+  cutover upstreams set v1 fcgi+unix:/run/php/php-fpm.sock --fcgi-root /srv/shop/public --fcgi-front /index.php
   cutover upstreams set v2 --add http://10.0.0.7:8080
   cutover upstreams set v2 --state http://10.0.0.5:8080=drain    no new requests
   cutover upstreams set v2 --remove http://10.0.0.5:8080
@@ -57,33 +59,11 @@ and leave the others alone. A weight or state that is not given stays as it is; 
 	flags.StringArrayVar(&f.add, "add", nil, "add this target, or change its weight or state: URL[,weight=N][,state=S]")
 	flags.StringArrayVar(&f.remove, "remove", nil, "take this target away: URL")
 	flags.StringArrayVar(&f.state, "state", nil, "set the state of a target: URL=ready, URL=drain or URL=maint")
-	flags.StringVar(&f.timeout, "response-timeout", "", "seconds until the first response header; 0 for no limit")
-	flags.StringVar(&f.protocol, "proxy-protocol", "", "off, v1 or v2: what tells the client's address to a target that TLS is passed through to")
-	f.addChecks(flags)
 	flags.StringVar(&f.note, "note", "", "a note for other operators")
+	addUpstreamSettings(flags)
+	flags.SortFlags = false
 	addDryRun(cmd, &f.dryRun)
 	return cmd
-}
-
-func (f *upstreamFlags) addChecks(flags *pflag.FlagSet) {
-	flags.StringVar(&f.check.Path, "check-path", "", "ask each target for this path again and again; one that does not answer well gets no requests; '' for no checks")
-	flags.StringVar(&f.check.Host, "check-host", "", "the host that a check asks for; '' for the target's own")
-	flags.Float64Var(&f.check.Interval, "check-interval", 10, "seconds from one check to the next")
-	flags.Float64Var(&f.check.Timeout, "check-timeout", 5, "seconds that an answer to a check may take")
-	flags.StringVar(&f.check.Status, "check-status", "200-399", "status codes of a good answer: codes and ranges, separated by commas")
-	flags.StringVar(&f.check.Body, "check-body", "", "text that a good answer holds; '' for any")
-	flags.IntVar(&f.check.Rise, "check-rise", 2, "good answers in a row until a target gets requests again")
-	flags.IntVar(&f.check.Fall, "check-fall", 3, "bad answers in a row until it gets none")
-}
-
-// putChecks sets the columns whose flags were given.
-func (f *upstreamFlags) putChecks(cmd *cobra.Command, row map[string]any) {
-	for flag, value := range map[string]any{
-		"path": f.check.Path, "host": f.check.Host, "interval": f.check.Interval, "timeout": f.check.Timeout,
-		"status": f.check.Status, "body": f.check.Body, "rise": f.check.Rise, "fall": f.check.Fall,
-	} {
-		given(cmd, row, "check-"+flag, "check_"+flag, value)
-	}
 }
 
 // upstreamWish is what a command asks of an upstream.
@@ -103,14 +83,8 @@ func (f *upstreamFlags) wish(cmd *cobra.Command, args []string) (upstreamWish, e
 		return w, withHint(&usageError{errors.New("a whole list of targets and single ones were given")}, "give either URLs after the name, or --add, --remove and --state")
 	}
 	given(cmd, w.row, "note", "note", f.note)
-	given(cmd, w.row, "proxy-protocol", "proxy_protocol", f.protocol)
-	f.putChecks(cmd, w.row)
-	if cmd.Flags().Changed("response-timeout") {
-		seconds, err := parseNumber("--response-timeout", strings.TrimSuffix(f.timeout, "s"))
-		if err != nil {
-			return w, err
-		}
-		w.row["response_timeout"] = seconds
+	if err := putUpstreamSettings(cmd, w.row); err != nil {
+		return w, err
 	}
 	return w, f.putTargets(&w, args[1:])
 }
@@ -162,7 +136,7 @@ func parseTarget(text string) (map[string]any, error) {
 }
 
 func badTarget(text, problem string) error {
-	return withHint(&usageError{fmt.Errorf("%q: %s", text, problem)}, "write a target as http://10.0.0.5:8080, h2c://10.0.0.5:50051 or unix:/run/app/app.sock, and options behind it: ,weight=3,state=drain")
+	return withHint(&usageError{fmt.Errorf("%q: %s", text, problem)}, "write a target as http://10.0.0.5:8080, fcgi://10.0.0.5:9000 or unix:/run/app/app.sock, and options behind it: ,weight=3,state=drain")
 }
 
 // trimTarget takes off the slash that people paste with a URL.

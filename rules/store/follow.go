@@ -106,7 +106,7 @@ func readUpdate(ctx context.Context, q queryer, view *rules.View, changes []chan
 		u.Default = &value
 	}
 	if touched.upstreams {
-		list, err := loadUpstreams(ctx, q, upstreamColumns)
+		list, err := loadUpstreams(ctx, q, upstreamColumns(rules.Schema))
 		if err != nil {
 			return u, err
 		}

@@ -125,14 +125,14 @@ func TestAReadOnlyFileSystemKeepsServing(t *testing.T) {
 func TestTwoProcessesOfNeighbouringVersionsLoseNothing(t *testing.T) {
 	s, dir, _ := served(t)
 	newer := outside(t, dir)
-	const generation3 = `BEGIN IMMEDIATE;
+	generation3 := `BEGIN IMMEDIATE;
 		ALTER TABLE rules ADD COLUMN later TEXT NOT NULL DEFAULT '';
 		DROP TRIGGER rules_ad;
 		CREATE TRIGGER rules_ad AFTER DELETE ON rules BEGIN
 			INSERT INTO changes(author,note,tbl,row,old_host,op,old) VALUES('newer','','rules',OLD.id,OLD.host_key,'delete',
 				quote(OLD.host)||','||quote(OLD.path)||','||quote(OLD.match));
 		END;
-		PRAGMA user_version=4;
+		PRAGMA user_version=` + nextSchema + `;
 		COMMIT`
 	if _, err := newer.ExecContext(t.Context(), generation3); err != nil {
 		t.Fatal(err)

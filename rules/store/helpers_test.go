@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -96,3 +97,6 @@ func set(t *testing.T, s *Store, row map[string]any) Result {
 	}
 	return result
 }
+
+// The generation of rules.db that this program makes, and that of a newer one.
+var thisSchema, nextSchema = strconv.Itoa(rules.Schema), strconv.Itoa(rules.Schema + 1)

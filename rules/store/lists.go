@@ -69,7 +69,7 @@ func (s *Store) Guard(ctx context.Context, id int64) (row *rules.GuardRow, err e
 // Upstreams returns all rows of upstreams with their targets, by name.
 func (s *Store) Upstreams(ctx context.Context) (list []rules.Upstream, err error) {
 	err = s.readAside(ctx, func(q queryer) (err error) {
-		list, err = loadUpstreams(ctx, q, upstreamColumns)
+		list, err = loadUpstreams(ctx, q, upstreamColumns(rules.Schema))
 		return err
 	})
 	return list, plainError(err)

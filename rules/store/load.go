@@ -155,10 +155,6 @@ func readMark(ctx context.Context, q queryer) (m mark, err error) {
 // The columns of each table, in the order in which they are scanned. Constraints can be switched off, so a number that is
 // none is read as -1, which Validate refuses: one bad row must not hide the others.
 const (
-	upstreamColumns1 = "name, iif(typeof(response_timeout) IN ('integer','real'), response_timeout, -1), note, updated_at"
-	upstreamColumns  = upstreamColumns1 + ", proxy_protocol, check_path, check_host, iif(typeof(check_interval) IN ('integer','real'), check_interval, -1), " +
-		"iif(typeof(check_timeout) IN ('integer','real'), check_timeout, -1), check_status, check_body, " +
-		"iif(typeof(check_rise)='integer', check_rise, -1), iif(typeof(check_fall)='integer', check_fall, -1)"
 	targetColumns = "id, upstream, url, iif(typeof(weight)='integer', weight, -1), state"
 	hostColumns1  = "host, https, iif(typeof(hsts)='integer', hsts, -1), iif(typeof(needs)='integer', needs, 1), note, updated_at"
 	hostColumns   = hostColumns1 + ", certificate, tls"
@@ -174,12 +170,9 @@ const (
 type columns struct{ upstreams, hosts string }
 
 func columnsOf(generation int) columns {
-	const noChecks = ", '', '', 10, 5, '200-399', '', 2, 3"
-	switch {
-	case generation < 2:
-		return columns{upstreamColumns1 + ", 'off'" + noChecks, hostColumns1 + ", 'auto', 'terminate'"}
-	case generation < 3:
-		return columns{upstreamColumns1 + ", proxy_protocol" + noChecks, hostColumns}
+	of := columns{upstreamColumns(generation), hostColumns}
+	if generation < 2 {
+		of.hosts = hostColumns1 + ", 'auto', 'terminate'"
 	}
-	return columns{upstreamColumns, hostColumns}
+	return of
 }

@@ -12,6 +12,9 @@ import (
 	"cutover/rules"
 )
 
+// urlMessage is the name of the constraint of targets' URLs.
+const urlMessage = "url must be http://, https://, h2c://, h2:// or fcgi:// with host:port; unix:, h2c+unix: or fcgi+unix: with a path; app:NAME, cgi:NAME or file:NAME; dns+, srv+ or droplets+ before one with a host"
+
 // What is typed at the prompt and makes no sense is refused by SQLite itself, in exactly these words.
 func TestNonsenseIsRefusedAtThePromptInPlainWords(t *testing.T) {
 	dir := t.TempDir()
@@ -38,7 +41,7 @@ type refusal struct{ statement, want string }
 
 func nonsense() []refusal {
 	all := append(nonsenseRules(), nonsensePlaces()...)
-	return slices.Concat(all, nonsenseOthers(), nonsenseAtTheEdge())
+	return slices.Concat(all, nonsenseOthers(), nonsenseAtTheEdge(), nonsenseOfUpstreams())
 }
 
 func nonsenseRules() []refusal {
@@ -132,7 +135,7 @@ func nonsenseOthers() []refusal {
 	const (
 		toURL    = "to_url must be a whole URL such as https://www.example.com/new, and empty with status 410"
 		status   = "status must be 301, 302, 307, 308 or 410"
-		url      = "url must be http://host:port, https://host:port, h2c://host:port, unix:/path or h2c+unix:/path, with nothing behind it"
+		url      = urlMessage
 		upstream = "upstream is not the name of one (run: SELECT name FROM upstreams;)"
 		name     = "the name of an upstream may hold only letters, digits, . _ and -, at most 63 of them"
 	)
@@ -222,16 +225,16 @@ func nonsenseAtTheEdge() []refusal {
 func TestRefusedEditsSayWhyWithoutNoise(t *testing.T) {
 	s, _ := start(t, t.TempDir())
 	for want, edit := range map[string]Edit{
-		"percent must be a number from 0 to 100":                               {Table: TableRules, Row: map[string]any{"host": "a.test", "percent": "ten"}},
-		"percent: must have a value; leave it out to keep the one it has":      {Table: TableRules, Row: map[string]any{"host": "a.test", "percent": nil}},
-		"v2 is not the name of an upstream (run: SELECT name FROM upstreams;)": {Table: TableRules, Row: map[string]any{"host": "a.test", "v2": "v9"}},
-		"client_ips: \"x\" is no address and no range such as 10.0.0.0/8":      {Table: TableRules, Row: map[string]any{"host": "a.test", "conditions": map[string]any{"client_ips": []any{"x"}}}},
-		"this row needs a newer cutover (rules schema 4, this one has 3)":      {Table: TableRules, Row: map[string]any{"host": "a.test", "needs": 4}},
-		"host is missing: it names the row":                                    {Table: TableRules, Row: map[string]any{"percent": 1}},
-		"\"changes\" is not a table that can be edited":                        {Table: "changes", Row: map[string]any{}},
-		"state must be ready, drain or maint":                                  {Table: TableTargets, Row: map[string]any{"upstream": "v1", "url": "http://h:1", "state": "on"}},
-		"only the key default can be set here":                                 {Table: TableMeta, Row: map[string]any{"key": "min_reader", "value": "9"}},
-		"id 7: there is no such row in rules":                                  {Table: TableRules, Row: map[string]any{"id": 7, "percent": 1}},
+		"percent must be a number from 0 to 100":                                                            {Table: TableRules, Row: map[string]any{"host": "a.test", "percent": "ten"}},
+		"percent: must have a value; leave it out to keep the one it has":                                   {Table: TableRules, Row: map[string]any{"host": "a.test", "percent": nil}},
+		"v2 is not the name of an upstream (run: SELECT name FROM upstreams;)":                              {Table: TableRules, Row: map[string]any{"host": "a.test", "v2": "v9"}},
+		"client_ips: \"x\" is no address and no range such as 10.0.0.0/8":                                   {Table: TableRules, Row: map[string]any{"host": "a.test", "conditions": map[string]any{"client_ips": []any{"x"}}}},
+		"this row needs a newer cutover (rules schema " + nextSchema + ", this one has " + thisSchema + ")": {Table: TableRules, Row: map[string]any{"host": "a.test", "needs": rules.Schema + 1}},
+		"host is missing: it names the row":                                                                 {Table: TableRules, Row: map[string]any{"percent": 1}},
+		"\"changes\" is not a table that can be edited":                                                     {Table: "changes", Row: map[string]any{}},
+		"state must be ready, drain or maint":                                                               {Table: TableTargets, Row: map[string]any{"upstream": "v1", "url": "http://h:1", "state": "on"}},
+		"only the key default can be set here":                                                              {Table: TableMeta, Row: map[string]any{"key": "min_reader", "value": "9"}},
+		"id 7: there is no such row in rules":                                                               {Table: TableRules, Row: map[string]any{"id": 7, "percent": 1}},
 	} {
 		_, err := s.Apply(t.Context(), Author{Name: "tester"}, []Edit{edit}, false)
 		var refused *EditError
@@ -271,7 +274,7 @@ func FuzzSQLiteRefusesWhatGoRefuses(f *testing.F) {
 	}
 	f.Cleanup(func() { _ = db.Close() })
 	db.SetMaxOpenConns(1)
-	if _, err := db.ExecContext(ctx, tablesSQL()+programsSQL); err != nil {
+	if _, err := db.ExecContext(ctx, tablesSQL()+programsSQL()); err != nil {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, host, path, starts, ends string) {
@@ -289,4 +292,48 @@ func FuzzSQLiteRefusesWhatGoRefuses(f *testing.F) {
 			t.Errorf("SQLite takes %q %q %q %q and Go says: %v", host, path, starts, ends, err)
 		}
 	})
+}
+
+func nonsenseOfUpstreams() []refusal {
+	return []refusal{
+		{"UPDATE upstreams SET targets_of='v1' WHERE name='v1'", "targets_of must be the name of another upstream, or empty"},
+		{"UPDATE upstreams SET balance='random'", "balance must be p2c, round-robin, least-connections or visitor-hash"},
+		{"UPDATE upstreams SET max_in_flight=-1", "max_in_flight must be a whole number from 0 (no limit) to 1000000"},
+		{"UPDATE upstreams SET queue_length='many'", "queue_length must be a whole number from 0 to 100000"},
+		{"UPDATE upstreams SET queue_timeout=0", "queue_timeout must be 0.01 to 600 seconds"},
+		{"UPDATE upstreams SET retries=11", "retries must be a whole number from 0 to 10"},
+		{"UPDATE upstreams SET retry_body=2000000", "retry_body must be 0 to 1048576 bytes"},
+		{"UPDATE upstreams SET breaker_percent=101", "breaker_percent must be a number from 0 (never) to 100"},
+		{"UPDATE upstreams SET breaker_requests=0", "breaker_requests must be a whole number from 1 to 1000000"},
+		{"UPDATE upstreams SET breaker_pause=0", "breaker_pause must be 0.1 to 3600 seconds"},
+		{"UPDATE upstreams SET connect_timeout=0", "connect_timeout must be 0.05 to 300 seconds"},
+		{"UPDATE upstreams SET tls_timeout=301", "tls_timeout must be 0.05 to 300 seconds"},
+		{"UPDATE upstreams SET idle_timeout=-1", "idle_timeout must be a number of seconds from 0 (no limit) to 86400"},
+		{"UPDATE upstreams SET tls_server_name='a b'", "tls_server_name must be the name of a host, without a port"},
+		{"UPDATE upstreams SET tls_ca='../ca'", "tls_ca must be a name of letters, digits, . _ and - that begins with no dot, without folder and ending"},
+		{"UPDATE upstreams SET tls_certificate='/etc/key'", "tls_certificate must be a name of letters, digits, . _ and - that begins with no dot, without folder and ending"},
+		{"UPDATE upstreams SET tls_pin='abc'", "tls_pin must be SHA-256 sums of public keys in base64, separated by commas"},
+		{"UPDATE upstreams SET send_host='http://a.test'", "send_host must be a name, with a port if need be"},
+		{"UPDATE upstreams SET own_hosts='a.test/x'", "own_hosts must be names, with a port if need be, separated by commas"},
+		{"UPDATE upstreams SET strip_prefix='shop'", "strip_prefix must begin with / and not end with one, and hold no space, ?, # or //"},
+		{"UPDATE upstreams SET strip_prefix='/'", "strip_prefix must begin with / and not end with one, and hold no space, ?, # or //"},
+		{"UPDATE upstreams SET add_prefix='/a/'", "add_prefix must begin with / and not end with one, and hold no space, ?, # or //"},
+		{"UPDATE upstreams SET cookie_domain='a/b'", "cookie_domain must be the name of a host"},
+		{"UPDATE upstreams SET cookie_prefix='a;'", "cookie_prefix must be of letters, digits, _ and -, at most 32 of them"},
+		{"UPDATE upstreams SET request_headers='A: b'", "request_headers must be a JSON object, {} for none"},
+		{"UPDATE upstreams SET fcgi_root='srv'", "fcgi_root must be the path of a folder, such as /srv/shop/public"},
+		{"UPDATE upstreams SET fcgi_root='/srv/../etc'", "fcgi_root must be the path of a folder, such as /srv/shop/public"},
+		{"UPDATE upstreams SET fcgi_index='a/b.php'", "fcgi_index must be the name of a script, such as index.php"},
+		{"UPDATE upstreams SET fcgi_split=''", "fcgi_split must be the end of the names of scripts, such as .php"},
+		{"UPDATE upstreams SET fcgi_front='index.php'", "fcgi_front must be the path of a script, such as /index.php"},
+		{"UPDATE upstreams SET fcgi_keep=-1", "fcgi_keep must be a whole number from 0 to 1000"},
+		{"UPDATE targets SET url='app:../x'", urlMessage},
+		{"UPDATE targets SET url='app:'", urlMessage},
+		{"UPDATE targets SET url='cgi:/bin/sh'", urlMessage},
+		{"UPDATE targets SET url='file:/etc/passwd'", urlMessage},
+		{"UPDATE targets SET url='file:a/b'", urlMessage},
+		{"UPDATE targets SET url='dns+unix:/run/a.sock'", urlMessage},
+		{"UPDATE targets SET url='dns+dns+http://a.test'", urlMessage},
+		{"UPDATE targets SET url='http+dns://a.test'", urlMessage},
+	}
 }

@@ -1,5 +1,6 @@
--- Triggers and views of schema 3, and a table that only triggers use. They can be dropped and made anew at any time; a
--- program that finds them missing or different does so.
+-- Triggers and views of schema 4, and a table that only triggers use. They can be dropped and made anew at any time; a
+-- program that finds them missing or different does so. {table}, {NEW.table} and {OLD.table} stand for the columns of a row, quoted
+-- as the journal has them, and {columns of table} for their names: see programsSQL.
 
 -- REPLACE removes rows that stand in the way without a word to any trigger (unless recursive_triggers is on). So each
 -- BEFORE INSERT notes here what stands in the way, and AFTER INSERT writes into the journal what is gone by then.
@@ -26,8 +27,7 @@ END;
 CREATE TRIGGER upstreams_bi BEFORE INSERT ON upstreams BEGIN
   DELETE FROM replaced WHERE tbl='upstreams';
   INSERT INTO replaced SELECT 'upstreams',rowid,name,NULL,
-      quote(name)||','||quote(response_timeout)||','||quote(note)||','||quote(proxy_protocol)
-        ||','||quote(check_path)||','||quote(check_host)||','||quote(check_interval)||','||quote(check_timeout)||','||quote(check_status)||','||quote(check_body)||','||quote(check_rise)||','||quote(check_fall)
+      {upstreams}
     FROM upstreams WHERE name=NEW.name OR rowid=NEW.rowid;
 END;
 CREATE TRIGGER upstreams_bu BEFORE UPDATE OF name ON upstreams BEGIN
@@ -48,27 +48,22 @@ CREATE TRIGGER upstreams_ai AFTER INSERT ON upstreams BEGIN
   DELETE FROM replaced WHERE tbl='upstreams';
   INSERT INTO changes(author,note,tbl,row,op,new)
     VALUES(coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),
-      'upstreams',NEW.name,'insert',quote(NEW.name)||','||quote(NEW.response_timeout)||','||quote(NEW.note)||','||quote(NEW.proxy_protocol)
-        ||','||quote(NEW.check_path)||','||quote(NEW.check_host)||','||quote(NEW.check_interval)||','||quote(NEW.check_timeout)||','||quote(NEW.check_status)||','||quote(NEW.check_body)||','||quote(NEW.check_rise)||','||quote(NEW.check_fall));
+      'upstreams',NEW.name,'insert',{NEW.upstreams});
 END;
-CREATE TRIGGER upstreams_au AFTER UPDATE OF name,response_timeout,note,proxy_protocol,
-    check_path,check_host,check_interval,check_timeout,check_status,check_body,check_rise,check_fall ON upstreams BEGIN
+CREATE TRIGGER upstreams_au AFTER UPDATE OF {columns of upstreams} ON upstreams BEGIN
   UPDATE targets SET upstream=NEW.name WHERE upstream=OLD.name AND NEW.name IS NOT OLD.name;
   UPDATE upstreams SET updated_at=strftime('%Y-%m-%dT%H:%M:%fZ','now') WHERE name=NEW.name;
   INSERT INTO changes(author,note,tbl,row,op,old,new)
     VALUES(coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),
-      'upstreams',NEW.name,'update',quote(OLD.name)||','||quote(OLD.response_timeout)||','||quote(OLD.note)||','||quote(OLD.proxy_protocol)
-        ||','||quote(OLD.check_path)||','||quote(OLD.check_host)||','||quote(OLD.check_interval)||','||quote(OLD.check_timeout)||','||quote(OLD.check_status)||','||quote(OLD.check_body)||','||quote(OLD.check_rise)||','||quote(OLD.check_fall),
-      quote(NEW.name)||','||quote(NEW.response_timeout)||','||quote(NEW.note)||','||quote(NEW.proxy_protocol)
-        ||','||quote(NEW.check_path)||','||quote(NEW.check_host)||','||quote(NEW.check_interval)||','||quote(NEW.check_timeout)||','||quote(NEW.check_status)||','||quote(NEW.check_body)||','||quote(NEW.check_rise)||','||quote(NEW.check_fall));
+      'upstreams',NEW.name,'update',{OLD.upstreams},
+      {NEW.upstreams});
 END;
 CREATE TRIGGER upstreams_ad AFTER DELETE ON upstreams BEGIN
   DELETE FROM replaced WHERE tbl='upstreams' AND id=OLD.rowid;
   DELETE FROM targets WHERE upstream=OLD.name;
   INSERT INTO changes(author,note,tbl,row,op,old)
     VALUES(coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),
-      'upstreams',OLD.name,'delete',quote(OLD.name)||','||quote(OLD.response_timeout)||','||quote(OLD.note)||','||quote(OLD.proxy_protocol)
-        ||','||quote(OLD.check_path)||','||quote(OLD.check_host)||','||quote(OLD.check_interval)||','||quote(OLD.check_timeout)||','||quote(OLD.check_status)||','||quote(OLD.check_body)||','||quote(OLD.check_rise)||','||quote(OLD.check_fall));
+      'upstreams',OLD.name,'delete',{OLD.upstreams});
 END;
 
 CREATE TRIGGER targets_bi BEFORE INSERT ON targets BEGIN
@@ -79,7 +74,7 @@ CREATE TRIGGER targets_bi BEFORE INSERT ON targets BEGIN
   SELECT RAISE(ABORT,'a target with this id exists already: use UPDATE, or leave id out') WHERE EXISTS(SELECT 1 FROM targets WHERE id=NEW.id);
   DELETE FROM replaced WHERE tbl='targets';
   INSERT INTO replaced SELECT 'targets',id,id,NULL,
-      quote(upstream)||','||quote(url)||','||quote(weight)||','||quote(state)
+      {targets}
     FROM targets WHERE upstream=NEW.upstream AND url=NEW.url;
 END;
 CREATE TRIGGER targets_bu BEFORE UPDATE ON targets BEGIN
@@ -99,25 +94,25 @@ CREATE TRIGGER targets_ai AFTER INSERT ON targets BEGIN
   DELETE FROM replaced WHERE tbl='targets';
   INSERT INTO changes(author,note,tbl,row,op,new)
     VALUES(coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),
-      'targets',NEW.id,'insert',quote(NEW.upstream)||','||quote(NEW.url)||','||quote(NEW.weight)||','||quote(NEW.state));
+      'targets',NEW.id,'insert',{NEW.targets});
 END;
 CREATE TRIGGER targets_au AFTER UPDATE ON targets BEGIN
   INSERT INTO changes(author,note,tbl,row,op,old,new)
     VALUES(coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),
-      'targets',NEW.id,'update',quote(OLD.upstream)||','||quote(OLD.url)||','||quote(OLD.weight)||','||quote(OLD.state),
-      quote(NEW.upstream)||','||quote(NEW.url)||','||quote(NEW.weight)||','||quote(NEW.state));
+      'targets',NEW.id,'update',{OLD.targets},
+      {NEW.targets});
 END;
 CREATE TRIGGER targets_ad AFTER DELETE ON targets BEGIN
   DELETE FROM replaced WHERE tbl='targets' AND id=OLD.id;
   INSERT INTO changes(author,note,tbl,row,op,old)
     VALUES(coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),
-      'targets',OLD.id,'delete',quote(OLD.upstream)||','||quote(OLD.url)||','||quote(OLD.weight)||','||quote(OLD.state));
+      'targets',OLD.id,'delete',{OLD.targets});
 END;
 
 CREATE TRIGGER hosts_bi BEFORE INSERT ON hosts BEGIN
   DELETE FROM replaced WHERE tbl='hosts';
   INSERT INTO replaced SELECT 'hosts',rowid,host,host_key,
-      quote(host)||','||quote(https)||','||quote(hsts)||','||quote(needs)||','||quote(note)||','||quote(certificate)||','||quote(tls)
+      {hosts}
     FROM hosts WHERE host_key=rtrim(lower(trim(NEW.host)),'.') OR rowid=NEW.rowid;
 END;
 CREATE TRIGGER hosts_ai AFTER INSERT ON hosts BEGIN
@@ -128,30 +123,26 @@ CREATE TRIGGER hosts_ai AFTER INSERT ON hosts BEGIN
   INSERT INTO changes(author,note,tbl,row,host,op,new)
     VALUES(coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),
       'hosts',NEW.host,NEW.host_key,'insert',
-      quote(NEW.host)||','||quote(NEW.https)||','||quote(NEW.hsts)||','||quote(NEW.needs)||','||quote(NEW.note)
-        ||','||quote(NEW.certificate)||','||quote(NEW.tls));
+      {NEW.hosts});
 END;
 CREATE TRIGGER hosts_bu BEFORE UPDATE OF host ON hosts BEGIN
   SELECT RAISE(ABORT,'another row for this host exists already')
     WHERE EXISTS(SELECT 1 FROM hosts WHERE host_key=rtrim(lower(trim(NEW.host)),'.') AND host<>OLD.host);
 END;
-CREATE TRIGGER hosts_au AFTER UPDATE OF host,https,hsts,needs,note,certificate,tls ON hosts BEGIN
+CREATE TRIGGER hosts_au AFTER UPDATE OF {columns of hosts} ON hosts BEGIN
   UPDATE hosts SET updated_at=strftime('%Y-%m-%dT%H:%M:%fZ','now') WHERE host=NEW.host;
   INSERT INTO changes(author,note,tbl,row,host,old_host,op,old,new)
     VALUES(coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),
       'hosts',NEW.host,NEW.host_key,OLD.host_key,'update',
-      quote(OLD.host)||','||quote(OLD.https)||','||quote(OLD.hsts)||','||quote(OLD.needs)||','||quote(OLD.note)
-        ||','||quote(OLD.certificate)||','||quote(OLD.tls),
-      quote(NEW.host)||','||quote(NEW.https)||','||quote(NEW.hsts)||','||quote(NEW.needs)||','||quote(NEW.note)
-        ||','||quote(NEW.certificate)||','||quote(NEW.tls));
+      {OLD.hosts},
+      {NEW.hosts});
 END;
 CREATE TRIGGER hosts_ad AFTER DELETE ON hosts BEGIN
   DELETE FROM replaced WHERE tbl='hosts' AND id=OLD.rowid;
   INSERT INTO changes(author,note,tbl,row,old_host,op,old)
     VALUES(coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),
       'hosts',OLD.host,OLD.host_key,'delete',
-      quote(OLD.host)||','||quote(OLD.https)||','||quote(OLD.hsts)||','||quote(OLD.needs)||','||quote(OLD.note)
-        ||','||quote(OLD.certificate)||','||quote(OLD.tls));
+      {OLD.hosts});
 END;
 
 CREATE TRIGGER rules_bi BEFORE INSERT ON rules BEGIN
@@ -168,9 +159,7 @@ CREATE TRIGGER rules_bi BEFORE INSERT ON rules BEGIN
   SELECT RAISE(ABORT,'a rule with this id exists already: use UPDATE, or leave id out') WHERE EXISTS(SELECT 1 FROM rules WHERE id=NEW.id);
   DELETE FROM replaced WHERE tbl='rules';
   INSERT INTO replaced SELECT 'rules',id,id,host_key,
-      quote(host)||','||quote(path)||','||quote(match)||','||quote(conditions)||','||quote(v1)||','||quote(v2)
-        ||','||quote(percent)||','||quote(sticky)||','||quote(starts_at)||','||quote(ends_at)||','||quote(enabled)
-        ||','||quote(needs)||','||quote(note)
+      {rules}
     FROM rules WHERE host_key=rtrim(lower(trim(NEW.host)),'.') AND path=NEW.path AND match=NEW.match AND conditions=NEW.conditions;
 END;
 CREATE TRIGGER rules_bu BEFORE UPDATE ON rules BEGIN
@@ -198,30 +187,22 @@ CREATE TRIGGER rules_ai AFTER INSERT ON rules BEGIN
   INSERT INTO changes(author,note,tbl,row,host,op,new)
     VALUES(coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),
       'rules',NEW.id,NEW.host_key,'insert',
-      quote(NEW.host)||','||quote(NEW.path)||','||quote(NEW.match)||','||quote(NEW.conditions)||','||quote(NEW.v1)||','||quote(NEW.v2)
-        ||','||quote(NEW.percent)||','||quote(NEW.sticky)||','||quote(NEW.starts_at)||','||quote(NEW.ends_at)||','||quote(NEW.enabled)
-        ||','||quote(NEW.needs)||','||quote(NEW.note));
+      {NEW.rules});
 END;
-CREATE TRIGGER rules_au AFTER UPDATE OF host,path,match,conditions,v1,v2,percent,sticky,starts_at,ends_at,enabled,needs,note ON rules BEGIN
+CREATE TRIGGER rules_au AFTER UPDATE OF {columns of rules} ON rules BEGIN
   UPDATE rules SET updated_at=strftime('%Y-%m-%dT%H:%M:%fZ','now') WHERE id=NEW.id;
   INSERT INTO changes(author,note,tbl,row,host,old_host,op,old,new)
     VALUES(coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),
       'rules',NEW.id,NEW.host_key,OLD.host_key,'update',
-      quote(OLD.host)||','||quote(OLD.path)||','||quote(OLD.match)||','||quote(OLD.conditions)||','||quote(OLD.v1)||','||quote(OLD.v2)
-        ||','||quote(OLD.percent)||','||quote(OLD.sticky)||','||quote(OLD.starts_at)||','||quote(OLD.ends_at)||','||quote(OLD.enabled)
-        ||','||quote(OLD.needs)||','||quote(OLD.note),
-      quote(NEW.host)||','||quote(NEW.path)||','||quote(NEW.match)||','||quote(NEW.conditions)||','||quote(NEW.v1)||','||quote(NEW.v2)
-        ||','||quote(NEW.percent)||','||quote(NEW.sticky)||','||quote(NEW.starts_at)||','||quote(NEW.ends_at)||','||quote(NEW.enabled)
-        ||','||quote(NEW.needs)||','||quote(NEW.note));
+      {OLD.rules},
+      {NEW.rules});
 END;
 CREATE TRIGGER rules_ad AFTER DELETE ON rules BEGIN
   DELETE FROM replaced WHERE tbl='rules' AND id=OLD.id;
   INSERT INTO changes(author,note,tbl,row,old_host,op,old)
     VALUES(coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),
       'rules',OLD.id,OLD.host_key,'delete',
-      quote(OLD.host)||','||quote(OLD.path)||','||quote(OLD.match)||','||quote(OLD.conditions)||','||quote(OLD.v1)||','||quote(OLD.v2)
-        ||','||quote(OLD.percent)||','||quote(OLD.sticky)||','||quote(OLD.starts_at)||','||quote(OLD.ends_at)||','||quote(OLD.enabled)
-        ||','||quote(OLD.needs)||','||quote(OLD.note));
+      {OLD.rules});
 END;
 
 CREATE TRIGGER redirects_bi BEFORE INSERT ON redirects BEGIN
@@ -233,8 +214,7 @@ CREATE TRIGGER redirects_bi BEFORE INSERT ON redirects BEGIN
   SELECT RAISE(ABORT,'a redirect with this id exists already: use UPDATE, or leave id out') WHERE EXISTS(SELECT 1 FROM redirects WHERE id=NEW.id);
   DELETE FROM replaced WHERE tbl='redirects';
   INSERT INTO replaced SELECT 'redirects',id,id,host_key,
-      quote(host)||','||quote(path)||','||quote(match)||','||quote(to_url)||','||quote(status)||','||quote(keep_path)
-        ||','||quote(keep_query)||','||quote(enabled)||','||quote(needs)||','||quote(note)
+      {redirects}
     FROM redirects WHERE host_key=rtrim(lower(trim(NEW.host)),'.') AND path=NEW.path AND match=NEW.match;
 END;
 CREATE TRIGGER redirects_bu BEFORE UPDATE ON redirects BEGIN
@@ -256,26 +236,22 @@ CREATE TRIGGER redirects_ai AFTER INSERT ON redirects BEGIN
   INSERT INTO changes(author,note,tbl,row,host,op,new)
     VALUES(coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),
       'redirects',NEW.id,NEW.host_key,'insert',
-      quote(NEW.host)||','||quote(NEW.path)||','||quote(NEW.match)||','||quote(NEW.to_url)||','||quote(NEW.status)||','||quote(NEW.keep_path)
-        ||','||quote(NEW.keep_query)||','||quote(NEW.enabled)||','||quote(NEW.needs)||','||quote(NEW.note));
+      {NEW.redirects});
 END;
-CREATE TRIGGER redirects_au AFTER UPDATE OF host,path,match,to_url,status,keep_path,keep_query,enabled,needs,note ON redirects BEGIN
+CREATE TRIGGER redirects_au AFTER UPDATE OF {columns of redirects} ON redirects BEGIN
   UPDATE redirects SET updated_at=strftime('%Y-%m-%dT%H:%M:%fZ','now') WHERE id=NEW.id;
   INSERT INTO changes(author,note,tbl,row,host,old_host,op,old,new)
     VALUES(coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),
       'redirects',NEW.id,NEW.host_key,OLD.host_key,'update',
-      quote(OLD.host)||','||quote(OLD.path)||','||quote(OLD.match)||','||quote(OLD.to_url)||','||quote(OLD.status)||','||quote(OLD.keep_path)
-        ||','||quote(OLD.keep_query)||','||quote(OLD.enabled)||','||quote(OLD.needs)||','||quote(OLD.note),
-      quote(NEW.host)||','||quote(NEW.path)||','||quote(NEW.match)||','||quote(NEW.to_url)||','||quote(NEW.status)||','||quote(NEW.keep_path)
-        ||','||quote(NEW.keep_query)||','||quote(NEW.enabled)||','||quote(NEW.needs)||','||quote(NEW.note));
+      {OLD.redirects},
+      {NEW.redirects});
 END;
 CREATE TRIGGER redirects_ad AFTER DELETE ON redirects BEGIN
   DELETE FROM replaced WHERE tbl='redirects' AND id=OLD.id;
   INSERT INTO changes(author,note,tbl,row,old_host,op,old)
     VALUES(coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),
       'redirects',OLD.id,OLD.host_key,'delete',
-      quote(OLD.host)||','||quote(OLD.path)||','||quote(OLD.match)||','||quote(OLD.to_url)||','||quote(OLD.status)||','||quote(OLD.keep_path)
-        ||','||quote(OLD.keep_query)||','||quote(OLD.enabled)||','||quote(OLD.needs)||','||quote(OLD.note));
+      {OLD.redirects});
 END;
 
 CREATE TRIGGER guards_bi BEFORE INSERT ON guards BEGIN
@@ -286,8 +262,7 @@ CREATE TRIGGER guards_bi BEFORE INSERT ON guards BEGIN
   SELECT RAISE(ABORT,'a guard with this id exists already: use UPDATE, or leave id out') WHERE EXISTS(SELECT 1 FROM guards WHERE id=NEW.id);
   DELETE FROM replaced WHERE tbl='guards';
   INSERT INTO replaced SELECT 'guards',id,id,host_key,
-      quote(host)||','||quote(path)||','||quote(allow)||','||quote(deny)||','||quote(rate)||','||quote(burst)||','||quote(users)
-        ||','||quote(realm)||','||quote(enabled)||','||quote(needs)||','||quote(note)
+      {guards}
     FROM guards WHERE host_key=rtrim(lower(trim(NEW.host)),'.') AND path=NEW.path;
 END;
 CREATE TRIGGER guards_bu BEFORE UPDATE ON guards BEGIN
@@ -308,26 +283,22 @@ CREATE TRIGGER guards_ai AFTER INSERT ON guards BEGIN
   INSERT INTO changes(author,note,tbl,row,host,op,new)
     VALUES(coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),
       'guards',NEW.id,NEW.host_key,'insert',
-      quote(NEW.host)||','||quote(NEW.path)||','||quote(NEW.allow)||','||quote(NEW.deny)||','||quote(NEW.rate)||','||quote(NEW.burst)||','||quote(NEW.users)
-        ||','||quote(NEW.realm)||','||quote(NEW.enabled)||','||quote(NEW.needs)||','||quote(NEW.note));
+      {NEW.guards});
 END;
-CREATE TRIGGER guards_au AFTER UPDATE OF host,path,allow,deny,rate,burst,users,realm,enabled,needs,note ON guards BEGIN
+CREATE TRIGGER guards_au AFTER UPDATE OF {columns of guards} ON guards BEGIN
   UPDATE guards SET updated_at=strftime('%Y-%m-%dT%H:%M:%fZ','now') WHERE id=NEW.id;
   INSERT INTO changes(author,note,tbl,row,host,old_host,op,old,new)
     VALUES(coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),
       'guards',NEW.id,NEW.host_key,OLD.host_key,'update',
-      quote(OLD.host)||','||quote(OLD.path)||','||quote(OLD.allow)||','||quote(OLD.deny)||','||quote(OLD.rate)||','||quote(OLD.burst)||','||quote(OLD.users)
-        ||','||quote(OLD.realm)||','||quote(OLD.enabled)||','||quote(OLD.needs)||','||quote(OLD.note),
-      quote(NEW.host)||','||quote(NEW.path)||','||quote(NEW.allow)||','||quote(NEW.deny)||','||quote(NEW.rate)||','||quote(NEW.burst)||','||quote(NEW.users)
-        ||','||quote(NEW.realm)||','||quote(NEW.enabled)||','||quote(NEW.needs)||','||quote(NEW.note));
+      {OLD.guards},
+      {NEW.guards});
 END;
 CREATE TRIGGER guards_ad AFTER DELETE ON guards BEGIN
   DELETE FROM replaced WHERE tbl='guards' AND id=OLD.id;
   INSERT INTO changes(author,note,tbl,row,old_host,op,old)
     VALUES(coalesce((SELECT author FROM change_context),'sqlite3'),coalesce((SELECT note FROM change_context),''),
       'guards',OLD.id,OLD.host_key,'delete',
-      quote(OLD.host)||','||quote(OLD.path)||','||quote(OLD.allow)||','||quote(OLD.deny)||','||quote(OLD.rate)||','||quote(OLD.burst)||','||quote(OLD.users)
-        ||','||quote(OLD.realm)||','||quote(OLD.enabled)||','||quote(OLD.needs)||','||quote(OLD.note));
+      {OLD.guards});
 END;
 
 CREATE VIEW v_status AS

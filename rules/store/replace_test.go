@@ -1,6 +1,7 @@
 package store
 
 import (
+	"strings"
 	"testing"
 )
 
@@ -31,7 +32,7 @@ func TestWhatReplaceRemovesIsInTheJournal(t *testing.T) {
 		},
 		"an upstream": {
 			"REPLACE INTO upstreams(name,note) VALUES('v3','it''s')",
-			"delete|v3|||'v3',0,'','off','','',10,5,'200-399','',2,3|\ninsert|v3||||'v3',0,'it''s','off','','',10,5,'200-399','',2,3",
+			"delete|v3|||'v3',0,'','off','','',10,5,'200-399','',2,3,{new}|\ninsert|v3||||'v3',0,'it''s','off','','',10,5,'200-399','',2,3,{new}",
 		},
 		"a guard": {
 			"REPLACE INTO guards(host,rate) VALUES('A.test',2.5)",
@@ -59,8 +60,9 @@ func TestWhatReplaceRemovesIsInTheJournal(t *testing.T) {
 			_, _ = start(t, dir)
 			mustSqlite(t, dir, "INSERT INTO rules(host,percent) VALUES('a.test',10); INSERT INTO redirects(host,to_url) VALUES('a.test','https://b.test/'); INSERT INTO hosts(host) VALUES('a.test'); INSERT INTO upstreams(name) VALUES('v3'); INSERT INTO targets(upstream,url) VALUES('v1','http://127.0.0.1:1'); INSERT INTO guards(host) VALUES('a.test')")
 			mustSqlite(t, dir, row.statement)
-			if got := mustSqlite(t, dir, journal); got != row.want {
-				t.Errorf("got\n%s\nwant\n%s", got, row.want)
+			want := strings.ReplaceAll(row.want, "{new}", "'','p2c',0,100,10,3,65536,0,20,10,3,5,0,'','','','','','','','','','','{}','{}','','index.php','.php','','{}',0")
+			if got := mustSqlite(t, dir, journal); got != want {
+				t.Errorf("got\n%s\nwant\n%s", got, want)
 			}
 		})
 	}

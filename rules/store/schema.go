@@ -29,7 +29,20 @@ var targetsSQL string
 var guardsSQL string
 
 //go:embed programs.sql
-var programsSQL string
+var programsText string
+
+// programsSQL makes triggers and views: programs.sql with the columns of rows where it has a table in braces.
+func programsSQL() string {
+	var pairs []string
+	for _, name := range []Table{TableUpstreams, TableTargets, TableHosts, TableRules, TableRedirects, TableGuards} {
+		table, _ := tableOf(name) // there is each
+		pairs = append(pairs, "{columns of "+string(name)+"}", strings.Join(table.columns, ","))
+		for _, row := range []string{"", "NEW.", "OLD."} {
+			pairs = append(pairs, "{"+row+string(name)+"}", "quote("+row+strings.Join(table.columns, ")||','||quote("+row)+")")
+		}
+	}
+	return strings.NewReplacer(pairs...).Replace(programsText)
+}
 
 // tablesSQL makes all tables.
 func tablesSQL() string { return upstreamsSQL + schemaSQL + targetsSQL + hostsSQL + guardsSQL }
@@ -89,10 +102,11 @@ func migrate(ctx context.Context, conn *sql.Conn, mayMake bool, log *slog.Logger
 // recognise returns the generation of a database of ours, 0 for an empty one, errForeign for any other. One without
 // marks that has our tables was made from a dump, and is of the generation that had such tables.
 func recognise(ctx context.Context, q queryer) (generation int, err error) {
-	var mark, tables, ours, guards, checks int
+	var mark, tables, ours, guards, checks, balance int
 	const count = "SELECT count(*), coalesce(sum(name IN ('meta','upstreams','targets','hosts','rules','redirects','changes')),0), " +
-		"coalesce(sum(name='guards'),0), (SELECT count(*) FROM pragma_table_info('upstreams') WHERE name='check_path') FROM sqlite_master WHERE type='table'"
-	err = errors.Join(q.QueryRowContext(ctx, "PRAGMA application_id").Scan(&mark), q.QueryRowContext(ctx, count).Scan(&tables, &ours, &guards, &checks))
+		"coalesce(sum(name='guards'),0), (SELECT count(*) FROM pragma_table_info('upstreams') WHERE name='check_path'), " +
+		"(SELECT count(*) FROM pragma_table_info('upstreams') WHERE name='balance') FROM sqlite_master WHERE type='table'"
+	err = errors.Join(q.QueryRowContext(ctx, "PRAGMA application_id").Scan(&mark), q.QueryRowContext(ctx, count).Scan(&tables, &ours, &guards, &checks, &balance))
 	if err != nil {
 		return 0, err
 	}
@@ -105,7 +119,7 @@ func recognise(ctx context.Context, q queryer) (generation int, err error) {
 	case mark == 0 && generation == 0 && tables == 0:
 		return 0, nil
 	case (mark == 0 || mark == applicationID) && ours == 7:
-		return max(generation, 1+guards+checks), nil
+		return max(generation, 1+guards+checks+balance), nil
 	}
 	return 0, errForeign
 }
@@ -220,7 +234,7 @@ func expectedPrograms(ctx context.Context) (map[string]string, error) {
 	}
 	defer func() { _ = db.Close() }()
 	db.SetMaxOpenConns(1)
-	if _, err := db.ExecContext(ctx, tablesSQL()+programsSQL); err != nil {
+	if _, err := db.ExecContext(ctx, tablesSQL()+programsSQL()); err != nil {
 		return nil, err
 	}
 	conn, err := db.Conn(ctx)

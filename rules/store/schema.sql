@@ -1,4 +1,4 @@
--- Schema 3 of rules.db, but for the tables that have files of their own. The dialect is frozen at SQLite 3.31, since one statement that an older sqlite3 program cannot
+-- Schema 4 of rules.db, but for the tables that have files of their own. The dialect is frozen at SQLite 3.31, since one statement that an older sqlite3 program cannot
 -- parse would lock its user out of the whole file. The names of the constraints are the messages that operators read.
 -- A text is as long as its bytes where it holds no NUL, at which GLOB would stop, and no other script.
 

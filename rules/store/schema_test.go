@@ -28,7 +28,7 @@ func TestADatabaseOfANewerProgramIsReadIfThatAllowsIt(t *testing.T) {
 	s, stop := start(t, dir)
 	set(t, s, map[string]any{"host": "a.test", "percent": 100})
 	stop()
-	mustSqlite(t, dir, "PRAGMA user_version=4; UPDATE meta SET value='4' WHERE key='min_writer'")
+	mustSqlite(t, dir, "PRAGMA user_version="+nextSchema+"; UPDATE meta SET value='"+nextSchema+"' WHERE key='min_writer'")
 	s, stop = start(t, dir)
 	if version(s, "a.test") != rules.V2 {
 		t.Error("the rules are not read")
@@ -37,7 +37,7 @@ func TestADatabaseOfANewerProgramIsReadIfThatAllowsIt(t *testing.T) {
 		t.Error("an edit was written into a newer schema")
 	}
 	stop()
-	mustSqlite(t, dir, "UPDATE meta SET value='4' WHERE key='min_reader'")
+	mustSqlite(t, dir, "UPDATE meta SET value='"+nextSchema+"' WHERE key='min_reader'")
 	if _, err := Open(t.Context(), Options{Dir: dir}); !errors.Is(err, errNewer) {
 		t.Errorf("got %v", err)
 	}
@@ -45,25 +45,25 @@ func TestADatabaseOfANewerProgramIsReadIfThatAllowsIt(t *testing.T) {
 
 func TestADatabaseThatTurnsTooNewKeepsServing(t *testing.T) {
 	s, dir, _ := served(t)
-	mustSqlite(t, dir, "PRAGMA user_version=4; UPDATE meta SET value='4' WHERE key IN ('min_reader','min_writer'); DELETE FROM rules")
+	mustSqlite(t, dir, "PRAGMA user_version="+nextSchema+"; UPDATE meta SET value='"+nextSchema+"' WHERE key IN ('min_reader','min_writer'); DELETE FROM rules")
 	expectServing(t, s, "newer cutover")
 	if _, err := s.Apply(t.Context(), Author{}, []Edit{{Table: TableRules, Row: map[string]any{"host": "b.test"}}}, false); !errors.Is(err, errNewer) {
 		t.Errorf("an edit was answered with %v", err)
 	}
-	mustSqlite(t, dir, "PRAGMA user_version=3; UPDATE meta SET value='1' WHERE key IN ('min_reader','min_writer')")
+	mustSqlite(t, dir, "PRAGMA user_version="+thisSchema+"; UPDATE meta SET value='1' WHERE key IN ('min_reader','min_writer')")
 	eventually(t, "healing", func() bool { return s.Health().Problem == "" })
 	set(t, s, map[string]any{"host": "b.test"})
 }
 
 func TestADatabaseThatOnlyNewerProgramsMayWriteIsSaidToBeSo(t *testing.T) {
 	s, dir, _ := served(t)
-	mustSqlite(t, dir, "PRAGMA user_version=4; UPDATE meta SET value='4' WHERE key='min_writer'; INSERT INTO rules(host,percent) VALUES('new.test',100)")
+	mustSqlite(t, dir, "PRAGMA user_version="+nextSchema+"; UPDATE meta SET value='"+nextSchema+"' WHERE key='min_writer'; INSERT INTO rules(host,percent) VALUES('new.test',100)")
 	expectServing(t, s, "this one only reads it")
 	if !s.Health().ReadOnly {
 		t.Error("health does not say that edits are refused")
 	}
 	eventually(t, "what the newer program writes", func() bool { return version(s, "new.test") == rules.V2 })
-	mustSqlite(t, dir, "PRAGMA user_version=3; UPDATE meta SET value='1' WHERE key='min_writer'")
+	mustSqlite(t, dir, "PRAGMA user_version="+thisSchema+"; UPDATE meta SET value='1' WHERE key='min_writer'")
 	eventually(t, "healing", func() bool { return s.Health().Problem == "" })
 	set(t, s, map[string]any{"host": "b.test"})
 }
@@ -107,7 +107,7 @@ func TestADatabaseMadeFromADumpIsOurs(t *testing.T) {
 	if version(s, "a.test") != rules.V2 || s.Load().Lineage() != lineage {
 		t.Error("the rules did not come along")
 	}
-	if got := mustSqlite(t, other, "PRAGMA user_version; PRAGMA application_id"); got != "3\n1129665615" {
+	if got := mustSqlite(t, other, "PRAGMA user_version; PRAGMA application_id"); got != thisSchema+"\n1129665615" {
 		t.Errorf("marks: %q", got)
 	}
 }
@@ -131,7 +131,7 @@ func TestChecksComeAlongWithADump(t *testing.T) {
 func TestARuleThatNeedsANewerProgramIsQuarantined(t *testing.T) {
 	dir := t.TempDir()
 	s, _ := start(t, dir)
-	mustSqlite(t, dir, "INSERT INTO rules(host,percent,needs) VALUES('a.test',100,4)")
+	mustSqlite(t, dir, "INSERT INTO rules(host,percent,needs) VALUES('a.test',100,"+nextSchema+")")
 	eventually(t, "the quarantine", func() bool { return len(s.Snapshot().Problems) == 1 })
 	if version(s, "a.test") != rules.V1 {
 		t.Error("a rule that is not understood decides")

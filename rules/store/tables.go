@@ -7,12 +7,6 @@ import (
 // scanner is a row of a result.
 type scanner interface{ Scan(dest ...any) error }
 
-func scanUpstream(row scanner) (u rules.Upstream, err error) {
-	err = row.Scan(&u.Name, &u.ResponseTimeout, &u.Note, &u.UpdatedAt, &u.ProxyProtocol,
-		&u.Check.Path, &u.Check.Host, &u.Check.Interval, &u.Check.Timeout, &u.Check.Status, &u.Check.Body, &u.Check.Rise, &u.Check.Fall)
-	return u, err
-}
-
 func scanTarget(row scanner) (t rules.Target, err error) {
 	err = row.Scan(&t.ID, &t.Upstream, &t.URL, &t.Weight, &t.State)
 	return t, err
@@ -56,11 +50,8 @@ func tableOf(name Table) (table, bool) {
 	switch name {
 	case TableUpstreams:
 		return table{
-			columns: []string{
-				"name", "response_timeout", "note", "proxy_protocol",
-				"check_path", "check_host", "check_interval", "check_timeout", "check_status", "check_body", "check_rise", "check_fall",
-			},
-			key: []string{"name"}, names: upstreamColumns,
+			columns: upstreamTable(),
+			key:     []string{"name"}, names: upstreamColumns(rules.Schema),
 			read: func(s scanner) (any, error, error) { u, err := scanUpstream(s); return u, u.Validate(), err },
 		}, true
 	case TableTargets:

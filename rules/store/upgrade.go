@@ -18,27 +18,37 @@ import (
 // set back to 0 would be worse than all that, so min_writer is 1 as well.
 
 //
-// For schema 2 it can, too. A target on a socket, or that speaks HTTP/2, is bad for it, and is set aside.
+// For schema 2 it can, too. A target on a socket, or that speaks HTTP/2, is bad for it, and is set aside. For schema 3 as well: it
+// sets aside targets of kinds that are new since, and passes over what upstreams say more; one with targets_of has no targets then.
 
 // upgrade changes the tables of an older generation, in the transaction of q. Triggers are made afterwards. Tables are made anew,
 // since SQLite cannot change a constraint.
 func upgrade(ctx context.Context, q queryer, generation int) error {
 	var err error
-	upstreams := "name, response_timeout, note, updated_at, proxy_protocol"
 	if generation < 2 {
-		upstreams = "name, response_timeout, note, updated_at"
 		err = makeAnew(ctx, q, "hosts", "host, https, hsts, needs, note, updated_at", hostsSQL)
 		if err == nil {
 			_, err = q.ExecContext(ctx, guardsSQL)
 		}
 	}
-	if err == nil && generation < 3 {
-		err = makeAnew(ctx, q, "upstreams", upstreams, upstreamsSQL)
+	if err == nil {
+		err = makeAnew(ctx, q, "upstreams", strings.Join(upstreamsOf(generation), ", "), upstreamsSQL)
 	}
-	if err == nil && generation < 3 {
+	if err == nil {
 		err = makeAnew(ctx, q, "targets", "upstream, url, weight, state", targetsSQL)
 	}
 	return err
+}
+
+// upstreamsOf returns the columns that upstreams had.
+func upstreamsOf(generation int) []string {
+	columns := []string{"name", "response_timeout", "note", "updated_at"}
+	for _, s := range settings() {
+		if s.since <= generation {
+			columns = append(columns, s.column)
+		}
+	}
+	return columns
 }
 
 // makeAnew gives a table a new definition and keeps its rows with their ids, and those that were given before from being given again. To rename a table is no way: that fails where a
@@ -73,7 +83,7 @@ func othersOn(ctx context.Context, q queryer, table, definition string) (stateme
 	err = each(ctx, q, query, func(rows *sql.Rows) error {
 		var name, statement string
 		err := rows.Scan(&name, &statement)
-		if !strings.Contains(definition+programsSQL, " "+name+" ") {
+		if !strings.Contains(definition+programsSQL(), " "+name+" ") {
 			statements = append(statements, statement)
 		}
 		return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -60,7 +61,7 @@ func TestADatabaseOfSchema1IsBroughtUpToDateAndKeepsEverything(t *testing.T) {
 	if after := dump1(t, dir); after != before {
 		t.Errorf("before:\n%s\nafter:\n%s", before, after)
 	}
-	if got := mustSqlite(t, dir, "PRAGMA user_version; PRAGMA integrity_check; SELECT count(*) FROM mine; SELECT DISTINCT certificate, tls FROM hosts; SELECT DISTINCT proxy_protocol FROM upstreams"); got != "3\nok\n2\nauto|terminate\noff" {
+	if got := mustSqlite(t, dir, "PRAGMA user_version; PRAGMA integrity_check; SELECT count(*) FROM mine; SELECT DISTINCT certificate, tls FROM hosts; SELECT DISTINCT proxy_protocol FROM upstreams"); got != thisSchema+"\nok\n2\nauto|terminate\noff" {
 		t.Errorf("got %s", got)
 	}
 	if host, ok := s.Load().Host("b.test"); !ok || host.HTTPS != rules.HTTPSRedirect || host.HSTS != 60 || version(s, "a.test") != rules.V2 {
@@ -112,7 +113,7 @@ func TestADatabaseOfSchema2IsBroughtUpToDateAndKeepsEverything(t *testing.T) {
 	if after := dump1(t, dir) + mustSqlite(t, dir, "SELECT * FROM guards; SELECT certificate, tls FROM hosts; SELECT name, proxy_protocol FROM upstreams ORDER BY name"); after != before {
 		t.Errorf("before:\n%s\nafter:\n%s", before, after)
 	}
-	if got := mustSqlite(t, dir, "PRAGMA user_version; PRAGMA integrity_check; SELECT DISTINCT check_path, check_interval, check_fall FROM upstreams"); got != "3\nok\n|10|3" {
+	if got := mustSqlite(t, dir, "PRAGMA user_version; PRAGMA integrity_check; SELECT DISTINCT check_path, check_interval, check_fall FROM upstreams"); got != thisSchema+"\nok\n|10|3" {
 		t.Errorf("got %s", got)
 	}
 	mustSqlite(t, dir, "UPDATE upstreams SET check_path='/up' WHERE name='v3'; INSERT INTO targets(upstream,url) VALUES('v3','unix:/run/app.sock')")
@@ -120,6 +121,66 @@ func TestADatabaseOfSchema2IsBroughtUpToDateAndKeepsEverything(t *testing.T) {
 		u, ok := s.Load().Upstream("v3")
 		return ok && u.Check.Path == "/up" && len(u.Targets) == 1 && u.ProxyProtocol == rules.ProxyProtocolV1
 	})
+	expectTrue(t, s)
+}
+
+func TestADatabaseOfSchema3IsBroughtUpToDateAndKeepsEverything(t *testing.T) {
+	leakCheck(t)
+	dir := t.TempDir()
+	ofSchema(t, dir, 3)
+	mustSqlite(t, dir, "UPDATE upstreams SET check_path='/up', check_fall=7 WHERE name='v3'; INSERT INTO targets(upstream,url) VALUES('v3','unix:/run/app.sock')")
+	before := dump1(t, dir)
+	s, _ := start(t, dir)
+	if after := dump1(t, dir); after != before {
+		t.Errorf("before:\n%s\nafter:\n%s", before, after)
+	}
+	if got := mustSqlite(t, dir, "PRAGMA user_version; PRAGMA integrity_check; SELECT check_path, check_fall, balance, retries, request_headers FROM upstreams WHERE name='v3'"); got != thisSchema+"\nok\n/up|7|p2c|3|{}" {
+		t.Errorf("got %s", got)
+	}
+	mustSqlite(t, dir, "UPDATE upstreams SET balance='round-robin', strip_prefix='/shop' WHERE name='v3'; INSERT INTO targets(upstream,url) VALUES('v3','fcgi+unix:/run/php.sock'),('v3','app:shop'),('v3','dns+http://shop.internal:8080')")
+	eventually(t, "what schema 4 has", func() bool {
+		u, ok := s.Load().Upstream("v3")
+		return ok && u.Balance == rules.BalanceRoundRobin && u.StripPrefix == "/shop" && len(u.Targets) == 4
+	})
+	expectTrue(t, s)
+}
+
+func TestAnUpstreamOfWhichNothingIsSaidHasTheDefaults(t *testing.T) {
+	dir := t.TempDir()
+	s, _ := start(t, dir)
+	mustSqlite(t, dir, "INSERT INTO upstreams(name) VALUES('plain')")
+	eventually(t, "the upstream", func() bool { _, ok := s.Load().Upstream("plain"); return ok })
+	got, _ := s.Load().Upstream("plain")
+	want := rules.DefaultUpstream()
+	want.Name, want.UpdatedAt, want.Targets = "plain", got.UpdatedAt, got.Targets
+	if len(got.Targets) > 0 || !reflect.DeepEqual(*got, want) {
+		t.Errorf("got  %+v\nwant %+v", *got, want)
+	}
+}
+
+func TestEachSettingOfAnUpstreamIsWrittenAndReadAgain(t *testing.T) {
+	dir := t.TempDir()
+	s, _ := start(t, dir)
+	values := map[settingKind]string{text: "'/a'", number: "7", integer: "7"}
+	special := map[string]string{
+		"proxy_protocol": "'v2'", "check_status": "'204'", "targets_of": "'v1'", "balance": "'visitor-hash'", "tls_ca": "'a'", "tls_certificate": "'a'",
+		"tls_pin": "'AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA='", "send_host": "'a.test'", "own_hosts": "'a.test'", "tls_server_name": "'a.test'",
+		"cookie_domain": "'a.test'", "cookie_prefix": "'a_'", "request_headers": `'{"A":"b"}'`, "response_headers": `'{"A":"b"}'`, "fcgi_params": `'{"A":"b"}'`,
+		"fcgi_index": "'a.php'", "fcgi_split": "'.phtml'", "check_host": "'a.test'",
+	}
+	mustSqlite(t, dir, "INSERT INTO upstreams(name) VALUES('all')")
+	for _, column := range settings() {
+		value := special[column.column]
+		if value == "" {
+			value = values[column.kind]
+		}
+		mustSqlite(t, dir, "UPDATE upstreams SET "+column.column+"="+value+" WHERE name='all'")
+		eventually(t, column.column+" to be "+value, func() bool {
+			u, ok := s.Load().Upstream("all")
+			return ok && fmt.Sprint(reflect.ValueOf(column.field(u)).Elem().Interface()) == strings.Trim(value, "'")
+		})
+		mustSqlite(t, dir, "UPDATE upstreams SET "+column.column+"="+column.initial+" WHERE name='all'")
+	}
 	expectTrue(t, s)
 }
 
@@ -280,7 +341,7 @@ func TestADumpOfSchema1IsOurs(t *testing.T) {
 		t.Errorf("%+v, %v", report, err)
 	}
 	s, _ := start(t, other)
-	if version(s, "a.test") != rules.V2 || mustSqlite(t, other, "PRAGMA user_version") != "3" {
+	if version(s, "a.test") != rules.V2 || mustSqlite(t, other, "PRAGMA user_version") != thisSchema {
 		t.Error("it is not brought up to date")
 	}
 }
@@ -295,7 +356,7 @@ func TestABackupOfSchema1ThatIsRestoredWhileServingIsBroughtUpToDate(t *testing.
 	set(t, s, map[string]any{"host": "a.test", "percent": 0})
 	mustSqlite(t, dir, ".restore "+backup)
 	eventually(t, "the backup", func() bool { return version(s, "a.test") == rules.V2 && s.Health().Problem == "" })
-	eventually(t, "its upgrade", func() bool { return mustSqlite(t, dir, "PRAGMA user_version") == "3" })
+	eventually(t, "its upgrade", func() bool { return mustSqlite(t, dir, "PRAGMA user_version") == thisSchema })
 	mustSqlite(t, dir, "INSERT INTO guards(host) VALUES('a.test')")
 	eventually(t, "the guard", func() bool { return s.Load().Guard("a.test", "/") != nil })
 }
