@@ -31,17 +31,13 @@ var errDies = errors.New("it ends again and again")
 func (m *Manager) awaitHealthy(ctx context.Context, name, slot string, a App) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, m.Patience, fmt.Errorf("for %v", m.Patience))
 	defer cancel()
-	began, before := time.Now(), -1
+	began := time.Now()
 	for {
 		err := m.tryHealth(ctx, name, slot, a)
 		if err == nil {
 			return nil
 		}
-		_, restarts, stateErr := state(ctx, Unit(name, slot, "service"))
-		if before < 0 {
-			before = restarts
-		}
-		if stateErr == nil && restarts > before+mostDeaths {
+		if _, restarts, _ := state(ctx, Unit(name, slot, "service")); restarts > mostDeaths { // it was begun by hand, which makes it 0
 			return fmt.Errorf("%w: %w", errDies, err)
 		}
 		m.Progress(fmt.Sprintf("waiting for %s, %v of %v: %v", Unit(name, slot, "service"), time.Since(began).Round(time.Second), m.Patience, err))

@@ -26,6 +26,9 @@ func TestMain(m *testing.M) {
 	if name := os.Getenv("E2E_SERVICE"); name != "" {
 		os.Exit(serve(name, os.Getenv("E2E_ADDRESS")))
 	}
+	if kind := os.Getenv("E2E_APP"); kind != "" {
+		os.Exit(beApp(kind))
+	}
 	if address := os.Getenv("E2E_STUCK"); address != "" {
 		os.Exit(beStuck(address))
 	}
