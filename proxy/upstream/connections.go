@@ -95,7 +95,7 @@ func (c *connections) dial(ctx context.Context) (net.Conn, error) {
 	if c.address.Network == "tcp" {
 		dialer.Control = giveUpOnTheVanished
 	}
-	return dialer.DialContext(ctx, c.address.Network, c.address.Dial)
+	return dialPatiently(ctx, dialer, c.address.Network, c.address.Dial)
 }
 
 func giveUpOnTheVanished(_, _ string, raw syscall.RawConn) error {

@@ -80,7 +80,7 @@ func TestACommandLineIsSplitAsAShellDoes(t *testing.T) {
 	for line, want := range map[string][]string{
 		``:                        nil,
 		`/bin/a`:                  {"/bin/a"},
-		`  /bin/a  b	c `:           {"/bin/a", "b", "c"},
+		`  /bin/a  b	c `:          {"/bin/a", "b", "c"},
 		`/bin/a 'b c' "d e"f\ g`:  {"/bin/a", "b c", "d ef g"},
 		`a "" ''`:                 {"a", "", ""},
 		`a "b\"c\\d\e" 'f\g' $h;`: {"a", `b"c\d\e`, `f\g`, "$h;"},

@@ -25,13 +25,17 @@ func Standard() Places {
 }
 
 // Socket is the path of a slot's socket.
-func (p Places) Socket(name, slot string) string { return filepath.Join(p.Sockets, name+":"+slot+".sock") }
+func (p Places) Socket(name, slot string) string {
+	return filepath.Join(p.Sockets, name+":"+slot+".sock")
+}
 
-func (p Places) file(name string) string      { return filepath.Join(p.Apps, name+".toml") }
+func (p Places) file(name string) string        { return filepath.Join(p.Apps, name+".toml") }
 func (p Places) currentFile(name string) string { return filepath.Join(p.Apps, name+".current") }
 
 // starts is where the service's template counts.
-func (p Places) starts(name, slot string) string { return filepath.Join(p.Sockets, name+":"+slot+".starts") }
+func (p Places) starts(name, slot string) string {
+	return filepath.Join(p.Sockets, name+":"+slot+".starts")
+}
 
 // Unit is the name of a slot's unit; kind is service or socket.
 func Unit(name, slot, kind string) string { return "cutover-app@" + name + ":" + slot + "." + kind }

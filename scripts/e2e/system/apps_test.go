@@ -48,12 +48,12 @@ func TestAManagedProgramServesAsItsOwnUserOnASocketForTheProxyAlone(t *testing.T
 		t.Errorf("got %q", got)
 	}
 	for line, want := range map[string]string{
-		"stat -c %U /proc/" + m.appPID("shop"):                                "shop",
-		"stat -c '%a %U %G' /run/cutover-apps/shop:a.sock":                    "660 root cutover",
-		"stat -c '%a %U' /etc/cutover/apps /etc/cutover/apps/* | sort -u":     "644 root\n755 root",
-		"awk '/^NoNewPrivs:/ {print $2}' /proc/" + m.appPID("shop")+"/status": "1",
-		"systemctl is-enabled 'cutover-app@shop:a.socket'":                    "enabled",
-		program + " app ls -o json | jq -r '.[] | .name + \" \" + .state'":    "shop running",
+		"stat -c %U /proc/" + m.appPID("shop"):                                  "shop",
+		"stat -c '%a %U %G' /run/cutover-apps/shop:a.sock":                      "660 root cutover",
+		"stat -c '%a %U' /etc/cutover/apps /etc/cutover/apps/* | sort -u":       "644 root\n755 root",
+		"awk '/^NoNewPrivs:/ {print $2}' /proc/" + m.appPID("shop") + "/status": "1",
+		"systemctl is-enabled 'cutover-app@shop:a.socket'":                      "enabled",
+		program + " app ls -o json | jq -r '.[] | .name + \" \" + .state'":      "shop running",
 	} {
 		if got := m.Run(line); got != want {
 			t.Errorf("%s: %q, want %q", line, got, want)
@@ -113,12 +113,12 @@ func TestAProgramThatDoesNotStartLeavesNothing(t *testing.T) {
 	m := install(t)
 	m.Run("useradd --system shop")
 	for flags, want := range map[string]string{
-		"--exec /bin/false --user shop":                                 "it ends again and again",
-		"--exec /usr/bin/sleep --user nosuch":                           "unknown user nosuch",
-		"--exec /no/such --user shop":                                   "/no/such",
-		"--exec /etc/passwd --user shop":                                "cannot be executed",
-		"--exec '/bin/sleep 1000' --user shop --timeout 2s":             "it accepts no connection",
-		"--exec '/bin/sleep 1000' --user root":                          "--allow-root",
+		"--exec /bin/false --user shop":                                  "it ends again and again",
+		"--exec /usr/bin/sleep --user nosuch":                            "unknown user nosuch",
+		"--exec /no/such --user shop":                                    "/no/such",
+		"--exec /etc/passwd --user shop":                                 "cannot be executed",
+		"--exec '/bin/sleep 1000' --user shop --timeout 2s":              "it accepts no connection",
+		"--exec '/bin/sleep 1000' --user root":                           "--allow-root",
 		"--exec '/bin/sleep 1000' --user shop --health /up --timeout 2s": "GET /up",
 	} {
 		said, err := m.Try(program + " app add shop " + flags)
