@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -129,4 +130,75 @@ func TestAProgramThatDoesNotStartLeavesNothing(t *testing.T) {
 	if got := m.Run("ls -A /etc/cutover/apps 2>/dev/null; systemctl list-units --all --plain --no-legend 'cutover-app@*'; ls /etc/systemd/system | grep app@shop || true"); got != "" {
 		t.Errorf("left behind:\n%s", got)
 	}
+}
+
+// burst sends requests at once, and returns what became of them.
+func (m *machine) burst(count int) *report {
+	m.t.Helper()
+	r := &report{}
+	if err := json.Unmarshal([]byte(m.Run(fmt.Sprintf("E2E_BURST=%d %s/service", count, tools))), r); err != nil {
+		m.t.Fatal(err)
+	}
+	return r
+}
+
+func TestADeadProgramIsStartedOnceForAHundredRequestsThatWait(t *testing.T) {
+	m := withApp(t, "http", "--env E2E_DELAY=1s")
+	unit := "cutover-app@shop:a.service"
+	for how, end := range map[string]string{"stopped": "systemctl stop " + unit, "killed": "systemctl kill -s KILL " + unit + "; sleep 0.2"} {
+		m.Eventually(10*time.Second, "journal", func() bool { return m.starts(unit) > 0 })
+		before := m.starts(unit)
+		m.Run(end)
+		r := m.burst(100)
+		t.Logf("%s: 100 answers, the last after %v, of which the program's own start takes 1 s", how, r.Slowest)
+		if r.Failures > 0 || r.Requests["burst"] != 100 {
+			t.Errorf("%s: %d failures: %q", how, r.Failures, r.Failed)
+		}
+		if r.Slowest > 10*time.Second { // the figure itself is measured on a machine that does nothing else
+			t.Errorf("%s: the last answer took %v", how, r.Slowest)
+		}
+		if after := m.starts(unit); after != before+1 {
+			t.Errorf("%s: it was started %d times", how, after-before)
+		}
+	}
+}
+
+func TestAProgramThatDiesAgainAndAgainKeepsItsSocketAndServesOnceItCan(t *testing.T) {
+	m := withApp(t, "http", "")
+	m.Run("touch /tmp/broken")
+	m.Run("printf '[Service]\\nPrivateTmp=no\\nExecStart=\\nExecStart=/bin/sh -c \"test ! -e /tmp/broken && exec " + tools +
+		"/service\"\\n' >/etc/systemd/system/cutover-app@shop:a.service.d/zz.conf; systemctl daemon-reload; systemctl kill -s KILL cutover-app@shop:a.service")
+	waiting := make(chan string)
+	go func() {
+		got, err := m.Try("curl -sS --max-time 60 http://shop.test/")
+		waiting <- fmt.Sprint(got, err)
+	}()
+	m.Eventually(60*time.Second, "four restarts", func() bool {
+		n, _ := strconv.Atoi(m.Run("systemctl show -P NRestarts cutover-app@shop:a.service")) // systemd prints a number
+		return n > 3
+	})
+	if got := m.Run("systemctl is-active cutover-app@shop:a.socket"); got != "active" {
+		t.Errorf("the socket is %s", got)
+	}
+	m.Run("rm /tmp/broken")
+	if got := <-waiting; !strings.HasPrefix(got, "shop:") {
+		t.Errorf("the request that waited got %q", got)
+	}
+}
+
+func TestRequestsForAProgramThatNeverStartsAreBoundedInNumberAndTime(t *testing.T) {
+	m := withApp(t, "http", "--backlog 10")
+	m.Run(program + " upstreams set v1 --response-timeout 4 --connect-timeout 1")
+	m.Run("systemctl kill -s STOP cutover-app@shop:a.service")
+	r := m.burst(40)
+	if r.Failures != 40 || r.Slowest > 30*time.Second {
+		t.Errorf("%d of 40 got an answer, the last after %v", 40-r.Failures, r.Slowest)
+	}
+	for _, failed := range r.Failed {
+		if !strings.Contains(failed, "answer 50") {
+			t.Error(failed)
+		}
+	}
+	m.Run("systemctl kill -s CONT cutover-app@shop:a.service")
+	m.Eventually(20*time.Second, "answer", func() bool { return strings.HasPrefix(m.get("http://shop.test/"), "shop:") })
 }

@@ -11,6 +11,7 @@ import (
 	"net/http/fcgi"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -77,4 +78,32 @@ func answerAsApp(w http.ResponseWriter, r *http.Request) {
 	}
 	n, _ := io.Copy(io.Discard, r.Body) // a short count shows in the answer
 	fmt.Fprintf(w, "%s: %s %s%s by %d, %d bytes\n", os.Getenv("E2E_NAME"), r.Method, r.Host, r.URL.RequestURI(), os.Getpid(), n)
+}
+
+// burst sends so many GETs at once, and prints what became of them.
+func burst(count int) int {
+	r := &report{Requests: map[string]int{}}
+	var clients sync.WaitGroup
+	for range count {
+		clients.Go(func() {
+			began := time.Now()
+			err := askOnce()
+			r.note("burst", time.Since(began), err)
+		})
+	}
+	clients.Wait()
+	if err := json.NewEncoder(os.Stdout).Encode(r); err != nil {
+		return 1
+	}
+	return 0
+}
+
+func askOnce() error {
+	c, err := dialPlain()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = c.Close() }()
+	_, err = c.post("Connection: close\r\n")
+	return err
 }
