@@ -78,6 +78,7 @@ func commands(env *environment) []*cobra.Command {
 		newGuardsCommand(env),
 		newCertsCommand(env),
 		newAppCommand(env),
+		newCGIRunCommand(env),
 		newExplainCommand(env),
 		newStatusCommand(env),
 		newHistoryCommand(env),
