@@ -26,7 +26,7 @@ func withApp(t *testing.T, kind, flags string) *machine {
 
 // appTarget is what 'cutover app show' says.
 func (m *machine) appTarget(name string) string {
-	return "unix:" + m.Run(program+" app show "+name+" -o json | jq -r .socket")
+	return m.Run(program + " app show " + name + " -o json | jq -r .target")
 }
 
 // appPID is the process of a program.
