@@ -17,6 +17,9 @@ import (
 type answer struct {
 	http.ResponseWriter
 	begun bool
+	// whole reports whether the body of the request was read. Where it was not, the connection ends with the answer: net/http
+	// cannot read a further request behind it in full duplex, which it panics about.
+	whole func() bool
 }
 
 // longestHeader bounds what a program may say before its body.
@@ -42,6 +45,9 @@ func (a *answer) copyFrom(output io.Reader, method string) error {
 	}
 	if err := a.putHeader(header); err != nil {
 		return err
+	}
+	if !a.whole() {
+		a.Header().Set("Connection", "close")
 	}
 	a.begun = true
 	a.WriteHeader(status)

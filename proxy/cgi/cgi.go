@@ -63,6 +63,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if out.begun || r.Context().Err() != nil {
 		panic(http.ErrAbortHandler) // the visitor must not take half for the whole
 	}
+	if r.ContentLength != 0 {
+		w.Header().Set("Connection", "close") // see answer.whole
+	}
 	http.Error(w, http.StatusText(status), status)
 }
 
@@ -131,6 +134,8 @@ func (h *Handler) run(ctx context.Context, cancel context.CancelFunc, w *answer,
 	if err := command.Start(); err != nil {
 		return err
 	}
+	source := &noting{Reader: body}
+	w.whole = func() bool { return r.ContentLength <= 0 || source.ended.Load() } // one of unknown length was read before
 	end := context.AfterFunc(ctx, func() {
 		killGroup(command.Process.Pid)
 		_, _ = input.Close(), output.Close() // a process that has left the group may hold the other ends
@@ -138,7 +143,7 @@ func (h *Handler) run(ctx context.Context, cancel context.CancelFunc, w *answer,
 	fed := make(chan struct{})
 	go func() { // ends when the body does, or the program reads no more, or the connection is told to
 		defer close(fed)
-		if err := feed(input, body); err != nil {
+		if err := feed(input, source); err != nil {
 			cancel() // the visitor is gone: nobody wants the answer
 		}
 	}()
@@ -147,39 +152,67 @@ func (h *Handler) run(ctx context.Context, cancel context.CancelFunc, w *answer,
 		killGroup(command.Process.Pid)
 	}
 	ended := command.Wait()
-	end()
-	select {
-	case <-fed:
-	case <-ctx.Done(): // the rest of the body is for nobody
-		_ = http.NewResponseController(w.ResponseWriter).SetReadDeadline(time.Unix(1, 0))
-		<-fed
+	if err == nil {
+		err = brokenOff(ctx, command.ProcessState)
 	}
+	end()
+	awaitFeed(ctx, w, fed)
 	if err != nil && ended != nil && !w.begun {
 		err = fmt.Errorf("%w (%w)", err, ended)
 	}
 	return err
 }
 
+// brokenOff returns why what a program has said may not be all. Its exit code says nothing of that, but a signal does.
+func brokenOff(ctx context.Context, ended *os.ProcessState) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if status, ok := ended.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return fmt.Errorf("it was ended by the signal %q", status.Signal())
+	}
+	return nil
+}
+
+// awaitFeed waits until the body is read, of which the rest is for nobody; when ctx ends it is read no further. A connection on
+// which nothing is read must keep its deadline: net/http would take that for its end.
+func awaitFeed(ctx context.Context, w *answer, fed <-chan struct{}) {
+	select {
+	case <-fed:
+		return
+	default:
+	}
+	select {
+	case <-fed:
+	case <-ctx.Done():
+		_ = http.NewResponseController(w.ResponseWriter).SetReadDeadline(time.Unix(1, 0))
+		<-fed
+	}
+}
+
 // killGroup ends a program that has not been waited for yet, and what it has started.
 func killGroup(pid int) { _ = syscall.Kill(-pid, syscall.SIGKILL) } // it may have ended
 
 // feed hands a body to the program. That the program does not read it is no error.
-func feed(to io.WriteCloser, body io.Reader) error {
-	source := &noting{Reader: body}
-	_, _ = io.Copy(to, source) // only what the visitor does wrong is told
+func feed(to io.WriteCloser, body *noting) error {
+	_, _ = io.Copy(to, body) // only what the visitor does wrong is told
 	_ = to.Close()
-	return source.err
+	return body.err
 }
 
-// noting remembers why reading failed.
+// noting remembers how reading ended.
 type noting struct {
 	io.Reader
-	err error
+	ended atomic.Bool // all was read
+	err   error
 }
 
 func (n *noting) Read(p []byte) (int, error) {
 	read, err := n.Reader.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrDeadlineExceeded) {
+	switch {
+	case errors.Is(err, io.EOF):
+		n.ended.Store(true)
+	case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
 		n.err = err
 	}
 	return read, err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -272,6 +273,17 @@ func TestAProgramIsKilledWhenItsTimeIsUp(t *testing.T) {
 	}
 }
 
+func TestAnAnswerThatASignalEndsIsNoWholeOne(t *testing.T) {
+	server := served(t, "#!/bin/sh\nprintf 'Content-Type: text/plain\n\nhalf'; kill -9 $$\n", nil)
+	response, err := server.Client().Do(request(t, http.MethodGet, server.URL, nil))
+	if err == nil {
+		_, err = io.ReadAll(response.Body)
+	}
+	if err == nil {
+		t.Error("half an answer looks like a whole one")
+	}
+}
+
 func TestAProcessThatLeavesItsGroupDoesNotHoldTheAnswerForLong(t *testing.T) {
 	if _, err := exec.LookPath("setsid"); err != nil {
 		t.Fatal(err)
@@ -341,8 +353,31 @@ func TestProcessesAndWaitingRequestsAreBounded(t *testing.T) {
 	both.Wait()
 }
 
+func TestABodyThatNobodyReadsDoesNotDisturbTheNextRequest(t *testing.T) {
+	for what, change := range map[string]func(*Options){"not read": nil, "not even started": func(o *Options) { o.Program = []string{"/no/such"} }} {
+		server := served(t, "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\nok'\n", change)
+		var said bytes.Buffer
+		server.Config.ErrorLog = log.New(&said, "", 0)
+		for _, size := range []int{10, 100_000, 300_000} {
+			for range 5 {
+				response, err := server.Client().Do(request(t, http.MethodPost, server.URL, strings.NewReader(strings.Repeat("x", size))))
+				if err != nil {
+					t.Fatalf("%s, %d bytes: %v", what, size, err)
+				}
+				if _, err := io.ReadAll(response.Body); err != nil {
+					t.Errorf("%s, %d bytes: %v", what, size, err)
+				}
+			}
+		}
+		server.Close()
+		if said.Len() > 0 {
+			t.Errorf("%s: the server says %.300s", what, said.String())
+		}
+	}
+}
+
 func TestAConnectionIsKeptForTheNextRequest(t *testing.T) {
-	server := served(t, echoes, nil)
+	server := served(t, "#!/bin/sh\nbody=$(cat)\nprintf 'Content-Type: text/plain\n\n%s %s' \"$CONTENT_LENGTH\" \"$body\"\n", nil)
 	client := server.Client()
 	var mu sync.Mutex
 	connections := 0

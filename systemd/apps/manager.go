@@ -130,6 +130,11 @@ func (m *Manager) canRun(a App) error {
 			return fmt.Errorf("workdir %s is no folder", a.Workdir)
 		}
 	}
+	for _, path := range []string{a.Exec[0], a.Workdir} {
+		if strings.HasPrefix(path, "/tmp/") || strings.HasPrefix(path, "/var/tmp/") {
+			return fmt.Errorf("%s cannot be seen by the program: it has a /tmp and a /var/tmp of its own", path)
+		}
+	}
 	return checkFile(a.Exec[0])
 }
 

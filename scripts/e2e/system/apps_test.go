@@ -119,6 +119,7 @@ func TestAProgramThatDoesNotStartLeavesNothing(t *testing.T) {
 		"--exec /no/such --user shop":                                    "/no/such",
 		"--exec /etc/passwd --user shop":                                 "cannot be executed",
 		"--exec '/bin/sleep 1000' --user shop --timeout 2s":              "it accepts no connection",
+		"--exec /tmp/shop --user shop":                                   "a /tmp and a /var/tmp of its own",
 		"--exec '/bin/sleep 1000' --user root":                           "--allow-root",
 		"--exec '/bin/sleep 1000' --user shop --health /up --timeout 2s": "GET /up",
 	} {

@@ -77,7 +77,7 @@ func TestAnExecutableThatIsNotHealthyNeverServes(t *testing.T) {
 	m.withHTTPS()
 	before := m.appPID("shop")
 	r := m.underLoad(func() {
-		for _, more := range []string{"E2E_SICK=1", "E2E_DELAY=1h", "E2E_APP=none"} {
+		for _, more := range []string{"E2E_SICK=1", "E2E_DELAY=1h", "LISTEN_FDS=2"} {
 			said, err := m.Try(program + " app deploy shop --timeout 3s " + m.executable("bad", more))
 			if err == nil || !strings.Contains(said, "slot a serves on") || !strings.Contains(said, "journalctl -n 50 -u 'cutover-app@shop:b.service'") {
 				t.Errorf("%s: %v\n%s", more, err, said)
@@ -157,7 +157,7 @@ func TestACGIProgramServes(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(m.folder, "form.pl"), []byte(cgiScript), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	m.Run("useradd --system form && " + program + " app add form --cgi --user form --env MODE=live --exec " + m.folder + "/form.pl && " + program + " upstreams set v1 cgi:form")
+	m.Run("useradd --system form && cp " + m.folder + "/form.pl /opt/form.pl && " + program + " app add form --cgi --user form --env MODE=live --exec /opt/form.pl && " + program + " upstreams set v1 cgi:form")
 	want := "form 127.0.0.1 shop.test POST /a/b?c=d [body] [] live"
 	m.Eventually(10*time.Second, "the program's answer", func() bool {
 		return m.get("-H 'Proxy: http://evil.test' -H 'X_Evil: evil' -d body 'http://shop.test/a/b?c=d'") == want

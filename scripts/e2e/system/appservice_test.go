@@ -22,7 +22,11 @@ func beApp(kind string) int {
 	signal.Notify(stop, syscall.SIGTERM)
 	fmt.Fprintln(os.Stderr, "the program has started")
 	if delay, err := time.ParseDuration(os.Getenv("E2E_DELAY")); err == nil {
-		<-time.After(delay)
+		select {
+		case <-time.After(delay):
+		case <-stop:
+			return 1
+		}
 	}
 	descriptor := 3
 	if kind == "stdin" || kind == "fcgi" {
