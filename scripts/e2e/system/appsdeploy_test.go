@@ -149,7 +149,7 @@ read(STDIN, my $body, $ENV{CONTENT_LENGTH} || 0);
 print STDERR "the script complains\n";
 if ($ENV{PATH_INFO} eq '/gone') { print "Status: 410 Gone\nContent-Type: text/plain\n\ngone\n"; exit }
 if ($ENV{PATH_INFO} eq '/away') { print "Location: https://other.test/\n\n"; exit }
-print "Content-Type: text/plain\n\n", getpwuid($<), " $ENV{REMOTE_ADDR} $ENV{SERVER_NAME} $ENV{REQUEST_METHOD} $ENV{REQUEST_URI} [$body] [$ENV{HTTP_PROXY}$ENV{HTTP_X_EVIL}] $ENV{MODE}\n";
+print "Content-Type: text/plain\n\n", scalar(getpwuid($<)), " $ENV{REMOTE_ADDR} $ENV{SERVER_NAME} $ENV{REQUEST_METHOD} $ENV{REQUEST_URI} [$body] [$ENV{HTTP_PROXY}$ENV{HTTP_X_EVIL}] $ENV{MODE}\n";
 `
 
 func TestACGIProgramServes(t *testing.T) {
@@ -159,9 +159,10 @@ func TestACGIProgramServes(t *testing.T) {
 	}
 	m.Run("useradd --system form && cp " + m.folder + "/form.pl /opt/form.pl && " + program + " app add form --cgi --user form --env MODE=live --exec /opt/form.pl && " + program + " upstreams set v1 cgi:form")
 	want := "form 127.0.0.1 shop.test POST /a/b?c=d [body] [] live"
-	m.Eventually(10*time.Second, "the program's answer", func() bool {
-		return m.get("-H 'Proxy: http://evil.test' -H 'X_Evil: evil' -d body 'http://shop.test/a/b?c=d'") == want
-	})
+	m.Eventually(10*time.Second, "the program's answer", func() bool { return strings.HasPrefix(m.get("http://shop.test/"), "form ") })
+	if got := m.get("-H 'Proxy: http://evil.test' -H 'X_Evil: evil' -d body 'http://shop.test/a/b?c=d'"); got != want {
+		t.Errorf("got %q", got)
+	}
 	for path, want := range map[string]string{"/gone": "410 ", "/away": "302 https://other.test/"} {
 		if got := m.Run("curl -s -o /dev/null -w '%{http_code} %header{location}' --max-time 20 http://shop.test" + path); !strings.HasPrefix(got, strings.TrimSpace(want)) {
 			t.Errorf("%s: %q", path, got)
@@ -170,7 +171,7 @@ func TestACGIProgramServes(t *testing.T) {
 	m.Eventually(10*time.Second, "complaint in the journal", func() bool {
 		return strings.Contains(m.Run("journalctl -o cat --no-pager -u 'cutover-app@form:a.service'"), "the script complains")
 	})
-	next := strings.Replace(cgiScript, "getpwuid", "'new ', getpwuid", 1)
+	next := strings.Replace(cgiScript, "scalar", "'new ', scalar", 1)
 	if err := os.WriteFile(filepath.Join(m.folder, "next.pl"), []byte(next), 0o755); err != nil {
 		t.Fatal(err)
 	}
