@@ -118,7 +118,7 @@ func TestADeployThatIsToldToStopBeforeTheChangeChangesNothing(t *testing.T) {
 }
 
 func TestProgramsThatSpeakOtherProtocolsServe(t *testing.T) {
-	for kind, flags := range map[string]string{"h2c": "--h2c --health /up", "stdin": "--stdin --health /up"} {
+	for kind, flags := range map[string]string{"h2c": "--h2c --health /up", "stdin": "--stdin --health /up", "fcgi": "--fcgi --stdin"} {
 		t.Run(kind, func(t *testing.T) {
 			m := withApp(t, kind, flags)
 			m.Run(program + " app deploy shop " + m.executable("shop1", ""))

@@ -41,8 +41,9 @@ func beApp(kind string) int {
 		return 1
 	}
 	if kind == "fcgi" {
-		fmt.Fprintln(os.Stderr, fcgi.Serve(listener, http.HandlerFunc(answerAsApp)))
-		return 1
+		go func() { _ = fcgi.Serve(listener, http.HandlerFunc(answerAsApp)) }() // ends with the program
+		<-stop
+		return 0
 	}
 	return serveApp(kind, listener, stop)
 }
