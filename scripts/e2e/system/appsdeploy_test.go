@@ -180,3 +180,18 @@ func TestACGIProgramServes(t *testing.T) {
 		t.Errorf("after a deploy: %q", got)
 	}
 }
+
+func TestThePageOfManagedProgramsWorksAsWritten(t *testing.T) {
+	m := install(t)
+	m.Run("mkdir -p /opt/shop /usr/lib/cgi-bin && cp " + m.executable("shop", "E2E_APP=http") + " /opt/shop/shop && cp " + m.executable("new", "E2E_APP=http") + " /root/shop-new")
+	m.Run("printf '#!/bin/sh\\nprintf \"Content-Type: text/plain\\\\n\\\\nform\"\\n' >/usr/lib/cgi-bin/form.pl && chmod 755 /usr/lib/cgi-bin/form.pl")
+	said := m.followPage("apps.md")
+	for _, want := range []string{"app:shop", "serves. To go back", "/opt/shop/shop serves", "form runs, process"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("%q is missing in:\n%s", want, said)
+		}
+	}
+	m.expectProgram("shop")
+	m.Run(program + " rules set shop.test --percent 100")
+	m.Eventually(10*time.Second, "the CGI program's answer", func() bool { return m.get("http://shop.test/") == "form" })
+}
