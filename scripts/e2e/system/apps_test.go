@@ -145,21 +145,25 @@ func (m *machine) burst(count int) *report {
 
 func TestADeadProgramIsStartedOnceForAHundredRequestsThatWait(t *testing.T) {
 	m := withApp(t, "http", "--env E2E_DELAY=1s")
-	unit := "cutover-app@shop:a.service"
-	for how, end := range map[string]string{"stopped": "systemctl stop " + unit, "killed": "systemctl kill -s KILL " + unit + "; sleep 0.2"} {
-		m.Eventually(10*time.Second, "journal", func() bool { return m.starts(unit) > 0 })
-		before := m.starts(unit)
-		m.Run(end)
-		r := m.burst(100)
-		t.Logf("%s: 100 answers, the last after %v, of which the program's own start takes 1 s", how, r.Slowest)
-		if r.Failures > 0 || r.Requests["burst"] != 100 {
-			t.Errorf("%s: %d failures: %q", how, r.Failures, r.Failed)
+	unit, started := "cutover-app@shop:a.service", 1
+	for how, end := range map[string]string{"stopped": "systemctl stop " + unit, "killed": "pid=$(systemctl show -P MainPID " + unit + "); systemctl kill -s KILL " + unit + "; while [ -e /proc/$pid ]; do sleep 0.01; done; sleep 0.2"} { // until its connections are known to be gone
+		var slowest [2]time.Duration
+		for i, count := range []int{1, 100} {
+			m.Run("rm /run/cutover-apps/shop:a.starts; " + end) // as if it had lived for long
+			r := m.burst(count)
+			started++
+			if r.Failures > 0 || r.Requests["burst"] != count {
+				t.Errorf("%s: %d failures: %q", how, r.Failures, r.Failed)
+			}
+			m.Eventually(10*time.Second, "journal", func() bool { return m.starts(unit) >= started })
+			if got := m.starts(unit); got != started {
+				t.Errorf("%s: it was started %d times, not once", how, got-started+1)
+			}
+			slowest[i] = r.Slowest
 		}
-		if r.Slowest > 10*time.Second { // the figure itself is measured on a machine that does nothing else
-			t.Errorf("%s: the last answer took %v", how, r.Slowest)
-		}
-		if after := m.starts(unit); after != before+1 {
-			t.Errorf("%s: it was started %d times", how, after-before)
+		t.Logf("%s: one request that waits takes %v, of which the start takes 1 s; the last of 100 takes %v more", how, slowest[0], slowest[1]-slowest[0])
+		if slowest[1] > 10*time.Second { // the figure itself is measured on a machine that does nothing else
+			t.Errorf("%s: the last answer took %v", how, slowest[1])
 		}
 	}
 }
