@@ -11,14 +11,16 @@ import (
 	"cutover/proxy/discovery"
 	"cutover/proxy/discovery/digitalocean"
 	"cutover/rules"
+	"cutover/systemd/apps"
 )
 
 // openFinder makes what finds the targets that rows name another place for.
 func (d *daemon) openFinder() error {
-	names := discovery.DNS{}
+	names, programs := discovery.DNS{}, apps.NewReader(apps.Standard())
 	resolvers := map[rules.SourceKind]discovery.Resolver{
 		rules.SourceDNS: names.Addresses, rules.SourceSRV: names.Services, rules.SourceDroplets: digitalocean.Off,
 		rules.SourceFile: discovery.Files{Dir: d.config.TargetDir}.Lookup,
+		rules.SourceApp:  program(programs.Addresses), rules.SourceCGI: program(programs.CGIAddresses),
 	}
 	account, err := openAccount(d.config.DigitalOcean, os.Getenv)
 	switch {
@@ -30,6 +32,23 @@ func (d *daemon) openFinder() error {
 	}
 	d.finder = discovery.New(discovery.Options{Upstreams: d.upstreamRows, Resolvers: resolvers, Log: d.log})
 	return nil
+}
+
+// programAgain is how soon a new slot of a program is noticed. 'cutover app deploy' waits for three times as long.
+const programAgain = time.Second
+
+// program looks up where a managed program listens.
+func program(addresses func(name string) ([]string, error)) discovery.Resolver {
+	return func(source rules.TargetSource) discovery.Lookup {
+		return func(context.Context) (discovery.Answer, error) {
+			urls, err := addresses(source.Name)
+			answer := discovery.Answer{Again: programAgain}
+			for _, url := range urls {
+				answer.Places = append(answer.Places, discovery.Place{URL: url, Weight: 1})
+			}
+			return answer, err
+		}
+	}
 }
 
 func (d *daemon) upstreamRows() []*rules.Upstream { return d.store.Load().Upstreams() }

@@ -15,6 +15,7 @@ import (
 var mayImport = map[string][]string{
 	"cutover/cmd":             {"cutover/"},
 	"cutover/proxy/admin":     {"cutover/proxy$", "cutover/proxy/upstream", "cutover/proxy/metrics", "cutover/proxy/repair", "cutover/proxy/shadow", "cutover/rules"},
+	"cutover/proxy/cgi":       {},
 	"cutover/proxy/discovery": {"cutover/rules$"},
 	"cutover/proxy/fastcgi":   {},
 	"cutover/proxy/frontend":  {},

@@ -78,6 +78,8 @@ func commands(env *environment) []*cobra.Command {
 		newHostsCommand(env),
 		newGuardsCommand(env),
 		newCertsCommand(env),
+		newAppCommand(env),
+		newCGIRunCommand(env),
 		newExplainCommand(env),
 		newStatusCommand(env),
 		newHistoryCommand(env),

@@ -202,7 +202,7 @@ func (x *exchange) connect(fresh bool) error {
 		x.c = x.t.pool.take(isRepeatable(x.r))
 	}
 	if x.kept = x.c != nil; !x.kept {
-		made, err := x.t.dial(x.r.Context())
+		made, err := x.t.config.Dial(x.r.Context())
 		if err != nil {
 			return err
 		}
@@ -219,24 +219,6 @@ func idleTime(c *connection, kept bool) time.Duration {
 		return 0
 	}
 	return time.Since(c.since)
-}
-
-// dial connects. A unix socket whose queue is full says so at once where TCP would wait: it is asked again for as long.
-func (t *Transport) dial(ctx context.Context) (net.Conn, error) {
-	const pause = 5 * time.Millisecond
-	for began := time.Now(); ; {
-		c, err := t.config.Dial(ctx)
-		if !errors.Is(err, syscall.EAGAIN) || time.Since(began) > t.config.DialTimeout {
-			return c, err
-		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return nil, ctx.Err()
-		}
-	}
 }
 
 // dialer returns how an application is connected to.

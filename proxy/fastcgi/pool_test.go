@@ -5,10 +5,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
-	"os"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -236,71 +234,6 @@ func TestABodyGoesToAFreshConnectionWholeWhenTheKeptOneTakesNotEvenTheBeginning(
 			t.Errorf("%q, %v", text, err)
 		}
 		waitFor(t, func() bool { return transport.idle() == 1 })
-	}
-}
-
-func TestAFullQueueIsWaitedForAsLongAsConnectingMayTake(t *testing.T) {
-	path := t.TempDir() + "/app.sock"
-	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Bind(fd, &syscall.SockaddrUnix{Name: path}); err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Listen(fd, 0); err != nil { // room for one
-		t.Fatal(err)
-	}
-	file := os.NewFile(uintptr(fd), path)
-	defer file.Close()
-	first, err := net.Dial("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer first.Close()
-
-	config := Config{Network: "unix", Address: path, DialTimeout: 20 * time.Millisecond}
-	short, err := New(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := short.RoundTrip(newRequest(t, http.MethodGet, "/", nil)); err == nil || !strings.Contains(err.Error(), "temporarily unavailable") {
-		t.Errorf("with a full queue: %v", err)
-	}
-
-	config.DialTimeout = patience
-	long, err := New(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.FileListener(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	var serving sync.WaitGroup
-	defer serving.Wait()
-	tried := make(chan struct{})
-	serving.Go(func() {
-		<-tried
-		for n := range 2 { // the first one said nothing
-			c, err := l.Accept()
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			if n == 1 {
-				p := newPeer(c)
-				_, _, _ = p.ask()
-				_ = p.answer("X: y\n\nb")
-			}
-			c.Close()
-		}
-	})
-	refused := sync.OnceFunc(func() { close(tried) })
-	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{ConnectDone: func(string, string, error) { refused() }})
-	if _, text, err := roundTrip(t, long, newRequest(t, http.MethodGet, "/", nil).WithContext(ctx)); err != nil || text != "b" {
-		t.Errorf("%q, %v", text, err)
 	}
 }
 

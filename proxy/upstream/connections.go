@@ -128,7 +128,7 @@ func (c *connections) dial(ctx context.Context) (net.Conn, error) {
 	hesitant, stop := c.hesitantly(ctx)
 	defer stop()
 	began := time.Now()
-	conn, err := dialer.DialContext(hesitant, c.address.Network, c.address.Dial)
+	conn, err := dialPatiently(hesitant, dialer, c.address.Network, c.address.Dial)
 	switch {
 	case err == nil:
 		c.connectedIn(time.Since(began))

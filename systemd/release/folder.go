@@ -91,7 +91,7 @@ func (f Folder) Put(file string) (path string, added bool, err error) {
 	}
 	path = filepath.Join(f.Releases(), name)
 	part := filepath.Join(f.Releases(), "."+name+".new")
-	if err := copyFile(file, part); err != nil {
+	if err := CopyFile(file, part); err != nil {
 		return "", false, errors.Join(fmt.Errorf("copy %s: %w", file, err), remove(part))
 	}
 	err = os.Link(part, path) // unlike a rename, it never replaces
@@ -113,7 +113,8 @@ func (f Folder) sweep() error {
 	return err
 }
 
-func copyFile(from, to string) (err error) {
+// CopyFile copies a program, which must not be there yet, and sees it written.
+func CopyFile(from, to string) (err error) {
 	in, err := os.Open(from)
 	if err != nil {
 		return err

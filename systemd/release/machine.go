@@ -58,7 +58,8 @@ func command(ctx context.Context, name string, arguments ...string) *exec.Cmd {
 	return c
 }
 
-func systemctl(ctx context.Context, arguments ...string) (string, error) {
+// Systemctl runs systemctl, and returns what it says.
+func Systemctl(ctx context.Context, arguments ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	output, err := command(ctx, "systemctl", arguments...).CombinedOutput()
@@ -72,20 +73,20 @@ func systemctl(ctx context.Context, arguments ...string) (string, error) {
 
 // Restart is of System.
 func (Machine) Restart(ctx context.Context) error {
-	_, _ = systemctl(ctx, "reset-failed", service) // fails if it has not failed
-	_, err := systemctl(ctx, "restart", service)
+	_, _ = Systemctl(ctx, "reset-failed", service) // fails if it has not failed
+	_, err := Systemctl(ctx, "restart", service)
 	return err
 }
 
 // Stop is of System.
 func (Machine) Stop(ctx context.Context) error {
-	_, err := systemctl(ctx, "stop", service)
+	_, err := Systemctl(ctx, "stop", service)
 	return err
 }
 
 // Restarts is of System.
 func (Machine) Restarts(ctx context.Context) (int, error) {
-	text, err := systemctl(ctx, "show", "--property=ActiveState,NRestarts", service)
+	text, err := Systemctl(ctx, "show", "--property=ActiveState,NRestarts", service)
 	if err != nil {
 		return 0, err
 	}
@@ -168,10 +169,10 @@ ExecStopPost=
 func (Machine) Check(ctx context.Context, release string) (string, error) {
 	// What was changed in the units, and not made known to systemd yet, holds from the restart on: so for the check, too.
 	// NeedDaemonReload is not asked: it can miss a drop-in whose folder is new.
-	if _, err := systemctl(ctx, "daemon-reload"); err != nil {
+	if _, err := Systemctl(ctx, "daemon-reload"); err != nil {
 		return "", err
 	}
-	shipped, err := systemctl(ctx, "cat", service)
+	shipped, err := Systemctl(ctx, "cat", service)
 	if err != nil {
 		return "", err
 	}
@@ -183,10 +184,10 @@ func (Machine) Check(ctx context.Context, release string) (string, error) {
 	path := filepath.Join("/run/systemd/system", name)
 	err = errors.Join(output.Close(), os.WriteFile(path, fmt.Appendf([]byte(shipped), checkUnit, output.Name(), release), 0o644))
 	if err == nil {
-		_, err = systemctl(ctx, "start", name)
+		_, err = Systemctl(ctx, "start", name)
 	}
 	said := reasonFor(ctx, name, output.Name(), err)
-	_, _ = systemctl(context.WithoutCancel(ctx), "stop", name) // in case that ctx ended meanwhile; else it is gone
+	_, _ = Systemctl(context.WithoutCancel(ctx), "stop", name) // in case that ctx ended meanwhile; else it is gone
 	if err != nil {
 		err = errors.New("its check failed")
 	}

@@ -77,7 +77,7 @@ func Install(dir string, o Options) (changed []string, err error) {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return changed, err
 		}
-		if err := replace(path, file.Text); err != nil {
+		if err := Replace(path, file.Text); err != nil {
 			return changed, err
 		}
 		changed = append(changed, file.Name)
@@ -85,8 +85,8 @@ func Install(dir string, o Options) (changed []string, err error) {
 	return changed, nil
 }
 
-// replace writes a file under another name and renames it, so that systemd never reads half of one.
-func replace(path, text string) error {
+// Replace writes a file under another name and renames it, so that systemd never reads half of one.
+func Replace(path, text string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}

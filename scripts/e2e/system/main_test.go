@@ -29,6 +29,12 @@ func TestMain(m *testing.M) {
 	if address := os.Getenv("E2E_ACCOUNT"); address != "" {
 		os.Exit(serveAccount(address))
 	}
+	if kind := os.Getenv("E2E_APP"); kind != "" {
+		os.Exit(beApp(kind))
+	}
+	if count, err := strconv.Atoi(os.Getenv("E2E_BURST")); err == nil {
+		os.Exit(burst(count))
+	}
 	if address := os.Getenv("E2E_STUCK"); address != "" {
 		os.Exit(beStuck(address))
 	}

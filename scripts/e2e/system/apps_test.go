@@ -1,0 +1,209 @@
+package system
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+const program = "/opt/cutover/cutover"
+
+// withApp boots a box in which a managed program is v1; flags are those of 'cutover app add'.
+func withApp(t *testing.T, kind, flags string) *machine {
+	t.Helper()
+	m := install(t)
+	m.Run("useradd --system shop")
+	m.Run(program + " app add shop --user shop --exec " + tools + "/service --env E2E_NAME=shop --env E2E_APP=" + kind + " " + flags)
+	m.Run(program + " upstreams set v1 " + m.appTarget("shop"))
+	m.Eventually(10*time.Second, "the program's answer", func() bool { return strings.HasPrefix(m.get("http://shop.test/"), "shop:") })
+	return m
+}
+
+// appTarget is what 'cutover app show' says.
+func (m *machine) appTarget(name string) string {
+	return m.Run(program + " app show " + name + " -o json | jq -r .target")
+}
+
+// appPID is the process of a program.
+func (m *machine) appPID(name string) string {
+	m.t.Helper()
+	return m.Run(program + " app show " + name + " -o json | jq .pid")
+}
+
+// starts counts how often a slot's program was started.
+func (m *machine) starts(unit string) int {
+	m.t.Helper()
+	var n int
+	_, _ = fmt.Sscan(m.Run("journalctl -o cat --no-pager -u '"+unit+"' | grep -c 'the program has started' || true"), &n) // grep prints a number
+	return n
+}
+
+func TestAManagedProgramServesAsItsOwnUserOnASocketForTheProxyAlone(t *testing.T) {
+	m := withApp(t, "http", "--health /up")
+	if got := m.get("http://shop.test/hello?x=1"); !strings.HasPrefix(got, "shop: GET shop.test/hello?x=1 by") {
+		t.Errorf("got %q", got)
+	}
+	for line, want := range map[string]string{
+		"stat -c %U /proc/" + m.appPID("shop"):                                  "shop",
+		"stat -c '%a %U %G' /run/cutover-apps/shop:a.sock":                      "660 root cutover",
+		"stat -c '%a %U' /etc/cutover/apps /etc/cutover/apps/* | sort -u":       "644 root\n755 root",
+		"awk '/^NoNewPrivs:/ {print $2}' /proc/" + m.appPID("shop") + "/status": "1",
+		"systemctl is-enabled 'cutover-app@shop:a.socket'":                      "enabled",
+		program + " app ls -o json | jq -r '.[] | .name + \" \" + .state'":      "shop running",
+	} {
+		if got := m.Run(line); got != want {
+			t.Errorf("%s: %q, want %q", line, got, want)
+		}
+	}
+	if got, err := m.Try("runuser -u nobody -- curl -sS --max-time 5 --unix-socket /run/cutover-apps/shop:a.sock http://shop.test/"); err == nil {
+		t.Errorf("anybody may connect: %s", got)
+	}
+	m.Run(program + " app rm shop")
+	if got := m.Run("ls -A /etc/cutover/apps /run/cutover-apps /opt/cutover/apps; ls /etc/systemd/system | grep app@ | grep -v '@[.]'; systemctl list-units --all --plain --no-legend 'cutover-app@*'"); strings.Contains(got, "shop") {
+		t.Errorf("left behind:\n%s", got)
+	}
+}
+
+func TestAManagedProgramIsNotTouchedWhenCutoverRestarts(t *testing.T) {
+	m := withApp(t, "http", "")
+	before := m.appPID("shop")
+	m.Run("systemctl restart cutover.service")
+	m.Eventually(10*time.Second, "answer", func() bool { return strings.HasPrefix(m.get("http://shop.test/"), "shop:") })
+	m.Run("systemctl stop cutover.service && systemctl start cutover.service")
+	if after := m.appPID("shop"); after != before {
+		t.Errorf("process %s became %s", before, after)
+	}
+	m.Reboot()
+	m.Eventually(30*time.Second, "answer after a reboot", func() bool {
+		got, _ := m.Try("curl -s --max-time 20 http://shop.test/")
+		return strings.HasPrefix(got, "shop:")
+	})
+}
+
+func TestAProgramIsToldExactlyWhatRootSays(t *testing.T) {
+	m := withApp(t, "http", "")
+	want := []any{[]any{`a b`, `100% of %h`, `$HOME ${HOME} $$`, `"q" 'r' \n \\`, `;`, `ä`, ``, `-x`}, `say "50%" of $HOME \n 'now'`}
+	file := struct{ args, told string }{}
+	for at, into := range map[int]*string{0: &file.args, 1: &file.told} {
+		text, err := json.Marshal(want[at])
+		if err != nil {
+			t.Fatal(err)
+		}
+		*into = string(text)
+	}
+	toml := "exec = " + strings.Replace(file.args, "[", `["`+tools+`/service", `, 1) + "\nuser = 'shop'\nprotocol = 'http'\n[env]\nE2E_APP = 'http'\nE2E_TOLD = " + file.told + "\n"
+	if err := os.WriteFile(filepath.Join(m.folder, "shop.toml"), []byte(toml), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	m.Run("cp " + m.folder + "/shop.toml /etc/cutover/apps/shop.toml && " + program + " app restart shop")
+	expected, err := json.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := m.get("http://shop.test/told"); got != string(expected) {
+		t.Errorf("it was told %s\nwant %s", got, expected)
+	}
+}
+
+func TestAProgramThatDoesNotStartLeavesNothing(t *testing.T) {
+	m := install(t)
+	m.Run("useradd --system shop")
+	for flags, want := range map[string]string{
+		"--exec /bin/false --user shop":                                  "it ends again and again",
+		"--exec /usr/bin/sleep --user nosuch":                            "unknown user nosuch",
+		"--exec /no/such --user shop":                                    "/no/such",
+		"--exec /etc/passwd --user shop":                                 "cannot be executed",
+		"--exec '/bin/sleep 1000' --user shop --timeout 2s":              "it accepts no connection",
+		"--exec /tmp/shop --user shop":                                   "a /tmp and a /var/tmp of its own",
+		"--exec '/bin/sleep 1000' --user root":                           "--allow-root",
+		"--exec '/bin/sleep 1000' --user shop --health /up --timeout 2s": "GET /up",
+	} {
+		said, err := m.Try(program + " app add shop " + flags)
+		if err == nil || !strings.Contains(said, want) || !strings.Contains(said, "hint: ") {
+			t.Errorf("%s: %v\n%s", flags, err, said)
+		}
+	}
+	if got := m.Run("ls -A /etc/cutover/apps 2>/dev/null; systemctl list-units --all --plain --no-legend 'cutover-app@*'; ls /etc/systemd/system | grep app@shop || true"); got != "" {
+		t.Errorf("left behind:\n%s", got)
+	}
+}
+
+// burst sends requests at once, and returns what became of them.
+func (m *machine) burst(count int) *report {
+	m.t.Helper()
+	r := &report{}
+	if err := json.Unmarshal([]byte(m.Run(fmt.Sprintf("E2E_BURST=%d %s/service", count, tools))), r); err != nil {
+		m.t.Fatal(err)
+	}
+	return r
+}
+
+func TestADeadProgramIsStartedOnceForAHundredRequestsThatWait(t *testing.T) {
+	m := withApp(t, "http", "--env E2E_DELAY=1s")
+	unit, started := "cutover-app@shop:a.service", 1
+	for how, end := range map[string]string{"stopped": "systemctl stop " + unit, "killed": "pid=$(systemctl show -P MainPID " + unit + "); systemctl kill -s KILL " + unit + "; while [ -e /proc/$pid ]; do sleep 0.01; done; sleep 0.2"} { // until its connections are known to be gone
+		var slowest [2]time.Duration
+		for i, count := range []int{1, 100} {
+			m.Run("rm /run/cutover-apps/shop:a.starts; " + end) // as if it had lived for long
+			r := m.burst(count)
+			started++
+			if r.Failures > 0 || r.Requests["burst"] != count {
+				t.Errorf("%s: %d failures: %q", how, r.Failures, r.Failed)
+			}
+			m.Eventually(10*time.Second, "journal", func() bool { return m.starts(unit) >= started })
+			if got := m.starts(unit); got != started {
+				t.Errorf("%s: it was started %d times, not once", how, got-started+1)
+			}
+			slowest[i] = r.Slowest
+		}
+		t.Logf("%s: one request that waits takes %v, of which the start takes 1 s; the last of 100 takes %v more", how, slowest[0], slowest[1]-slowest[0])
+		if slowest[1] > 10*time.Second { // the figure itself is measured on a machine that does nothing else
+			t.Errorf("%s: the last answer took %v", how, slowest[1])
+		}
+	}
+}
+
+func TestAProgramThatDiesAgainAndAgainKeepsItsSocketAndServesOnceItCan(t *testing.T) {
+	m := withApp(t, "http", "")
+	m.Run("touch /tmp/broken")
+	m.Run("printf '[Service]\\nPrivateTmp=no\\nExecStart=\\nExecStart=/bin/sh -c \"test ! -e /tmp/broken && exec " + tools +
+		"/service\"\\n' >/etc/systemd/system/cutover-app@shop:a.service.d/zz.conf; systemctl daemon-reload; systemctl kill -s KILL cutover-app@shop:a.service")
+	waiting := make(chan string)
+	go func() {
+		got, err := m.Try("curl -sS --max-time 60 http://shop.test/")
+		waiting <- fmt.Sprint(got, err)
+	}()
+	m.Eventually(60*time.Second, "four restarts", func() bool {
+		n, _ := strconv.Atoi(m.Run("systemctl show -P NRestarts cutover-app@shop:a.service")) // systemd prints a number
+		return n > 3
+	})
+	if got := m.Run("systemctl is-active cutover-app@shop:a.socket"); got != "active" {
+		t.Errorf("the socket is %s", got)
+	}
+	m.Run("rm /tmp/broken")
+	if got := <-waiting; !strings.HasPrefix(got, "shop:") {
+		t.Errorf("the request that waited got %q", got)
+	}
+}
+
+func TestRequestsForAProgramThatNeverStartsAreBoundedInNumberAndTime(t *testing.T) {
+	m := withApp(t, "http", "--backlog 10")
+	m.Run(program + " upstreams set v1 --response-timeout 4 --connect-timeout 1")
+	m.Run("systemctl kill -s STOP cutover-app@shop:a.service")
+	r := m.burst(40)
+	if r.Failures != 40 || r.Slowest > 30*time.Second {
+		t.Errorf("%d of 40 got an answer, the last after %v", 40-r.Failures, r.Slowest)
+	}
+	for _, failed := range r.Failed {
+		if !strings.Contains(failed, "answer 50") {
+			t.Error(failed)
+		}
+	}
+	m.Run("systemctl kill -s CONT cutover-app@shop:a.service")
+	m.Eventually(20*time.Second, "answer", func() bool { return strings.HasPrefix(m.get("http://shop.test/"), "shop:") })
+}

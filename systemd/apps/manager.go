@@ -1,0 +1,250 @@
+package apps
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/BurntSushi/toml"
+
+	"cutover/systemd/release"
+	"cutover/systemd/units"
+)
+
+// Manager changes what programs there are. It needs root.
+type Manager struct {
+	Places   Places
+	Say      func(format string, values ...any) // tells of each step
+	Progress func(text string)                  // is told how a wait goes
+	Patience time.Duration                      // until a program that was started must be healthy
+	Drain    time.Duration                      // that requests of the executable before may take to end
+}
+
+var (
+	// ErrTemplates says that systemd does not know the units which programs are made of.
+	ErrTemplates = errors.New("the units cutover-app@.socket and cutover-app@.service are not installed")
+	// ErrThere says that there is a program of the name.
+	ErrThere = errors.New("is there already")
+	// ErrUnknown says that there is none.
+	ErrUnknown = errors.New("there is no program of this name")
+)
+
+// Unhealthy says that a program was started and did not become good.
+type Unhealthy struct {
+	Unit   string // whose journal says more
+	Then   string // what was done about it
+	Reason error
+}
+
+func (e *Unhealthy) Error() string {
+	return fmt.Sprintf("%s is not healthy: %v; %s", e.Unit, e.Reason, e.Then)
+}
+func (e *Unhealthy) Unwrap() error { return e.Reason }
+
+// lock keeps every other change out; the error is release.ErrBusy then.
+func (m *Manager) lock() (unlock func(), err error) {
+	for _, kind := range []string{"socket", "service"} {
+		if _, err := os.Stat(filepath.Join(m.Places.Units, "cutover-app@."+kind)); err != nil {
+			return nil, ErrTemplates
+		}
+	}
+	return release.Folder{Root: m.Places.Programs}.Lock()
+}
+
+// Read returns what NAME.toml and NAME.current say.
+func (m *Manager) Read(name string) (App, Current, error) {
+	if err := CheckName(name); err != nil {
+		return App{}, Current{}, err
+	}
+	text, err := os.ReadFile(m.Places.file(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return App{}, Current{}, fmt.Errorf("%s: %w", name, ErrUnknown)
+	}
+	if err != nil {
+		return App{}, Current{}, err
+	}
+	a, err := Parse(string(text))
+	if err != nil {
+		return a, Current{}, fmt.Errorf("%s: %w", m.Places.file(name), err)
+	}
+	c, err := NewReader(m.Places).read(name)
+	return a, c, err
+}
+
+// Add makes a program, starts it, and waits until it is healthy. If it does not become so, nothing is left of it.
+func (m *Manager) Add(ctx context.Context, name string, a App) error {
+	if err := errors.Join(CheckName(name), a.Validate(), m.canRun(a)); err != nil {
+		return err
+	}
+	unlock, err := m.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if _, err := os.Stat(m.Places.file(name)); err == nil {
+		return fmt.Errorf("%s %w", name, ErrThere)
+	}
+	text, err := a.text()
+	if err != nil {
+		return err
+	}
+	if err := m.begin(ctx, name, a); err != nil {
+		return errors.Join(err, m.remove(context.WithoutCancel(ctx), name))
+	}
+	m.Say("writing %s", m.Places.file(name))
+	current := Current{Slot: "a", Protocol: a.Protocol, Executables: map[string]string{"a": ""}}
+	if err := errors.Join(units.Replace(m.Places.file(name), text), m.writeCurrent(name, current)); err != nil {
+		return errors.Join(err, m.remove(context.WithoutCancel(ctx), name))
+	}
+	return nil
+}
+
+func (m *Manager) begin(ctx context.Context, name string, a App) error {
+	m.Say("writing the units of %s", name)
+	if err := m.writeUnits(ctx, name, "a", a, ""); err != nil {
+		return err
+	}
+	m.Say("starting it, now and at each boot")
+	if err := m.start(ctx, name, "a", a); err != nil {
+		return unhealthy(err, name, "a", "nothing is left of it")
+	}
+	return m.enable(ctx, name, "a")
+}
+
+// canRun finds mistakes before anything is written.
+func (m *Manager) canRun(a App) error {
+	if len(a.Exec) == 0 {
+		return nil // Validate says so
+	}
+	if _, err := user.Lookup(a.User); err != nil {
+		return fmt.Errorf("user %s: %w", a.User, err)
+	}
+	if a.Workdir != "" {
+		if info, err := os.Stat(a.Workdir); err != nil || !info.IsDir() {
+			return fmt.Errorf("workdir %s is no folder", a.Workdir)
+		}
+	}
+	for _, path := range []string{a.Exec[0], a.Workdir} {
+		if strings.HasPrefix(path, "/tmp/") || strings.HasPrefix(path, "/var/tmp/") {
+			return fmt.Errorf("%s cannot be seen by the program: it has a /tmp and a /var/tmp of its own", path)
+		}
+	}
+	return checkFile(a.Exec[0])
+}
+
+func checkFile(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0:
+		return fmt.Errorf("%s cannot be executed: it is no plain file with mode x", path)
+	}
+	return nil
+}
+
+func (m *Manager) writeUnits(ctx context.Context, name, slot string, a App, executable string) error {
+	err := errors.Join(
+		units.Replace(m.Places.dropIn(name, slot, "service"), m.Places.serviceText(name, a, executable)),
+		units.Replace(m.Places.dropIn(name, slot, "socket"), m.Places.socketText(name, a)),
+	)
+	if err != nil {
+		return err
+	}
+	_, err = release.Systemctl(ctx, "daemon-reload")
+	return err
+}
+
+func (m *Manager) writeCurrent(name string, c Current) error {
+	text := strings.Builder{}
+	text.WriteString("# Written by 'cutover app': which slot serves, and what each of them runs.\n")
+	if err := toml.NewEncoder(&text).Encode(c); err != nil {
+		return err
+	}
+	return units.Replace(m.Places.currentFile(name), text.String())
+}
+
+func (m *Manager) enable(ctx context.Context, name, slot string) error {
+	_, err := release.Systemctl(ctx, "enable", "--quiet", Unit(name, slot, "socket"), Unit(name, slot, "service"))
+	return err
+}
+
+// end stops a slot, now and at the next boot. Its socket goes first, so that nothing starts it again.
+func (m *Manager) end(ctx context.Context, name, slot string) error {
+	_, _ = release.Systemctl(ctx, "disable", "--quiet", Unit(name, slot, "socket"), Unit(name, slot, "service")) // it may never have been enabled
+	_, err := release.Systemctl(ctx, "stop", Unit(name, slot, "socket"), Unit(name, slot, "service"))
+	_, _ = release.Systemctl(ctx, "reset-failed", Unit(name, slot, "socket"), Unit(name, slot, "service")) // fails if it has not failed
+	return err
+}
+
+// Remove ends a program and forgets it. Its executables that were deployed go with it.
+func (m *Manager) Remove(ctx context.Context, name string) error {
+	if err := CheckName(name); err != nil {
+		return err
+	}
+	unlock, err := m.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if _, err := os.Stat(m.Places.file(name)); err != nil {
+		return fmt.Errorf("%s: %w", name, ErrUnknown)
+	}
+	return m.remove(ctx, name)
+}
+
+func (m *Manager) remove(ctx context.Context, name string) error {
+	var problems []error
+	for _, slot := range []string{"a", "b"} {
+		if _, err := os.Stat(m.Places.dropIn(name, slot, "service")); err == nil {
+			m.Say("ending %s", Unit(name, slot, "service"))
+			problems = append(problems, m.end(ctx, name, slot))
+		}
+		for _, path := range []string{filepath.Dir(m.Places.dropIn(name, slot, "service")), filepath.Dir(m.Places.dropIn(name, slot, "socket")), m.Places.starts(name, slot)} {
+			problems = append(problems, os.RemoveAll(path))
+		}
+	}
+	for _, path := range []string{m.Places.currentFile(name), m.Places.file(name), filepath.Join(m.Places.Programs, name)} {
+		problems = append(problems, os.RemoveAll(path))
+	}
+	_, err := release.Systemctl(ctx, "daemon-reload")
+	return errors.Join(append(problems, err)...)
+}
+
+// Restart takes up what was changed in NAME.toml, and starts the program anew. Requests wait meanwhile.
+func (m *Manager) Restart(ctx context.Context, name string) error {
+	unlock, err := m.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	a, c, err := m.Read(name)
+	if err == nil {
+		err = m.canRun(a)
+	}
+	if err != nil {
+		return err
+	}
+	if err := m.writeUnits(ctx, name, c.Slot, a, c.Executables[c.Slot]); err != nil {
+		return err
+	}
+	_ = os.Remove(m.Places.starts(name, c.Slot)) // who asks for it does not wait for it
+	if _, err := release.Systemctl(ctx, "restart", Unit(name, c.Slot, "service")); err != nil {
+		return unhealthy(err, name, c.Slot, "requests wait for it")
+	}
+	if err := m.awaitHealthy(ctx, name, c.Slot, a); err != nil {
+		return unhealthy(err, name, c.Slot, "requests wait for it")
+	}
+	c.Protocol = a.Protocol
+	return m.writeCurrent(name, c)
+}
+
+func unhealthy(err error, name, slot, then string) error {
+	return &Unhealthy{Unit: Unit(name, slot, "service"), Then: then, Reason: err}
+}
