@@ -133,41 +133,6 @@ func TestAProgramThatDoesNotStartLeavesNothing(t *testing.T) {
 	}
 }
 
-// burst sends requests at once, and returns what became of them.
-func (m *machine) burst(count int) *report {
-	m.t.Helper()
-	r := &report{}
-	if err := json.Unmarshal([]byte(m.Run(fmt.Sprintf("E2E_BURST=%d %s/service", count, tools))), r); err != nil {
-		m.t.Fatal(err)
-	}
-	return r
-}
-
-func TestADeadProgramIsStartedOnceForAHundredRequestsThatWait(t *testing.T) {
-	m := withApp(t, "http", "--env E2E_DELAY=1s")
-	unit, started := "cutover-app@shop:a.service", 1
-	for how, end := range map[string]string{"stopped": "systemctl stop " + unit, "killed": "pid=$(systemctl show -P MainPID " + unit + "); systemctl kill -s KILL " + unit + "; while [ -e /proc/$pid ]; do sleep 0.01; done; sleep 0.2"} { // until its connections are known to be gone
-		var slowest [2]time.Duration
-		for i, count := range []int{1, 100} {
-			m.Run("rm /run/cutover-apps/shop:a.starts; " + end) // as if it had lived for long
-			r := m.burst(count)
-			started++
-			if r.Failures > 0 || r.Requests["burst"] != count {
-				t.Errorf("%s: %d failures: %q", how, r.Failures, r.Failed)
-			}
-			m.Eventually(10*time.Second, "journal", func() bool { return m.starts(unit) >= started })
-			if got := m.starts(unit); got != started {
-				t.Errorf("%s: it was started %d times, not once", how, got-started+1)
-			}
-			slowest[i] = r.Slowest
-		}
-		t.Logf("%s: one request that waits takes %v, of which the start takes 1 s; the last of 100 takes %v more", how, slowest[0], slowest[1]-slowest[0])
-		if slowest[1] > 10*time.Second { // the figure itself is measured on a machine that does nothing else
-			t.Errorf("%s: the last answer took %v", how, slowest[1])
-		}
-	}
-}
-
 func TestAProgramThatDiesAgainAndAgainKeepsItsSocketAndServesOnceItCan(t *testing.T) {
 	m := withApp(t, "http", "")
 	m.Run("touch /tmp/broken")
