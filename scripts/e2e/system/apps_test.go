@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -131,6 +132,42 @@ func TestAProgramThatDoesNotStartLeavesNothing(t *testing.T) {
 	if got := m.Run("ls -A /etc/cutover/apps 2>/dev/null; systemctl list-units --all --plain --no-legend 'cutover-app@*'; ls /etc/systemd/system | grep app@shop || true"); got != "" {
 		t.Errorf("left behind:\n%s", got)
 	}
+}
+
+func TestTheStatusSaysWhyAProgramIsNotFoundAndTheOneBeforeServes(t *testing.T) {
+	m := withApp(t, "http", "")
+	expect := func(words ...string) {
+		t.Helper()
+		text := ""
+		t.Cleanup(func() {
+			if t.Failed() {
+				t.Log(text)
+			}
+		})
+		m.Eventually(time.Minute, strings.Join(words, " … "), func() bool {
+			text, _ = m.Try(program + " status")
+			for line := range strings.Lines(text) {
+				if strings.HasPrefix(line, "found by") && containsAll(line, words) {
+					return true
+				}
+			}
+			return false
+		})
+	}
+	expect("app:shop: 1 target, looked up at")
+	m.Run("chmod go+w /etc/cutover/apps/shop.current")
+	expect("app:shop: PROBLEM since", "could have been written by others than root", "chmod go-w /etc/cutover/apps/shop.current", "1 target found before")
+	if got := m.get("http://shop.test/"); !strings.HasPrefix(got, "shop:") {
+		t.Errorf("got %q", got)
+	}
+	m.Run("chmod go-w /etc/cutover/apps/shop.current")
+	expect("app:shop: 1 target, looked up at")
+	m.Run(program + " upstreams set v2 app:nosuch")
+	expect("app:nosuch: PROBLEM since", "there is no program nosuch", "cutover app add --help", "0 targets found before")
+}
+
+func containsAll(text string, words []string) bool {
+	return !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(text, word) })
 }
 
 func TestAProgramThatDiesAgainAndAgainKeepsItsSocketAndServesOnceItCan(t *testing.T) {
