@@ -4,7 +4,7 @@
 # off. It needs root, which it asks sudo for: it makes a network of its own, in which a machine can vanish.
 #
 #   scripts/bench/upstreams.sh                in full: some four minutes, and what apps.sh and fastcgi.sh take
-#   scripts/bench/upstreams.sh --short        smaller numbers, for CI: under a minute
+#   scripts/bench/upstreams.sh --short        smaller numbers, for CI: a minute and a half
 #   scripts/bench/upstreams.sh --only NAME,…  some parts: refused, black-hole, faults, apps, fastcgi
 #   scripts/bench/upstreams.sh --strict       a bar that is missed is an error, but for times
 #   scripts/bench/upstreams.sh --json FILE    all figures of the first three parts, for programs
@@ -54,7 +54,7 @@ by_itself() {
 }
 
 # table_of PART WHAT BAR SCRIPT [SHORT] prints the table of what a script of its own measures, or a row that says that it was not
-# measured. SHORT is its argument for the short form, which leaves out a script without one: what that measures takes a machine of its own.
+# measured. SHORT is its argument for the short form, which leaves out a script without one: that takes a machine of its own.
 table_of() {
   local code=0
   wanted "$1" || return 0
