@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/url"
 	"path"
+	"strconv"
 	"strings"
 )
 
@@ -81,6 +82,9 @@ func ParseAddress(text string) (Address, error) {
 	}
 	if given := u.Port(); given != "" {
 		port = given
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return Address{}, errors.New("the port of a url must be a number from 1 to 65535")
 	}
 	kind.Host, kind.Dial = u.Hostname(), net.JoinHostPort(u.Hostname(), port)
 	return kind, nil

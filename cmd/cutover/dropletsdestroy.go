@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -46,7 +47,7 @@ first, or let the others answer for it.`,
 	return cmd
 }
 
-// findDroplet takes a number for an id, unless a droplet has it as its name.
+// findDroplet finds a droplet by its name or its id. What may mean two is refused.
 func findDroplet(ctx context.Context, a *digitalocean.Account, idOrName string) (digitalocean.Droplet, error) {
 	list, err := a.List(ctx, "")
 	if err != nil {
@@ -55,7 +56,7 @@ func findDroplet(ctx context.Context, a *digitalocean.Account, idOrName string) 
 	var named []digitalocean.Droplet
 	var ids []string
 	for _, d := range list {
-		if d.Name == idOrName {
+		if d.Name == idOrName || strconv.Itoa(d.ID) == idOrName {
 			named, ids = append(named, d), append(ids, strconv.Itoa(d.ID))
 		}
 	}
@@ -63,14 +64,18 @@ func findDroplet(ctx context.Context, a *digitalocean.Account, idOrName string) 
 	case len(named) == 1:
 		return named[0], nil
 	case len(named) > 1:
-		return digitalocean.Droplet{}, withHint(fmt.Errorf("there are %d droplets named %s", len(named), idOrName), "name one by its id: "+strings.Join(ids, " or "))
-	}
-	for _, d := range list {
-		if strconv.Itoa(d.ID) == idOrName {
-			return d, nil
-		}
+		return digitalocean.Droplet{}, withHint(fmt.Errorf("there are %d droplets named %s", len(named), idOrName), severalHint(named, ids, idOrName))
 	}
 	return digitalocean.Droplet{}, withHint(fmt.Errorf("there is no droplet %q", idOrName), "see 'cutover droplets ls' for those there are")
+}
+
+// severalHint says how to name one of several droplets: by its id, unless that is the name of another.
+func severalHint(named []digitalocean.Droplet, ids []string, asked string) string {
+	if slices.Contains(ids, asked) {
+		other := named[slices.IndexFunc(named, func(d digitalocean.Droplet) bool { return d.Name == asked })]
+		return fmt.Sprintf("%s is the id of one and the name of another, %d: rename that at DigitalOcean first", asked, other.ID)
+	}
+	return "name one by its id: " + strings.Join(ids, " or ")
 }
 
 // confirmDestroy asks for the exact name.

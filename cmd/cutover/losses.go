@@ -74,6 +74,8 @@ func losses(schema int, guards []rules.GuardRow, hosts []rules.Host, upstreams [
 		counts = append(counts,
 			loss{newer, "target of a kind that came later (FastCGI, HTTP/2 over TLS, programs, discovery): it gets no requests"},
 			loss{numberOf(upstreams, func(u rules.Upstream) bool { return u.TargetsOf != "" }), "upstream with targets_of: it has no targets"},
+			loss{numberOf(upstreams, isAnnounced), "upstream with proxy_protocol: its targets get requests without the header that they expect"},
+			loss{numberOf(upstreams, func(u rules.Upstream) bool { return u.MaxInFlight > 0 }), "upstream with max_in_flight: there is no limit"},
 			loss{numberOf(upstreams, isTLSOfSchema4), "upstream with tls_ca, tls_server_name, tls_pin or tls_certificate: its targets are checked as the system does"},
 			loss{numberOf(upstreams, func(u rules.Upstream) bool { return !u.Repair.IsNothing() }), "upstream with changes to paths, cookies or headers: they pass as they are"},
 		)
@@ -95,6 +97,10 @@ func isOfSchema3(t rules.Target) bool {
 func isOfSchema4(t rules.Target) bool {
 	source, err := rules.ParseTarget(t.URL)
 	return err == nil && (source.Kind != rules.SourceAddress || source.Address.Protocol == rules.ProtocolH2 || source.Address.Protocol == rules.ProtocolFCGI)
+}
+
+func isAnnounced(u rules.Upstream) bool {
+	return u.ProxyProtocol != "" && u.ProxyProtocol != rules.ProxyProtocolOff
 }
 
 func isTLSOfSchema4(u rules.Upstream) bool { return u.TargetTLS != rules.TargetTLS{} }

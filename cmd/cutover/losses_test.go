@@ -33,3 +33,22 @@ func TestAReleaseThatKnowsGuardsDoesNotLoseThem(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+func TestWhatARollbackToSchema3WouldTakeAwayIsSaid(t *testing.T) {
+	upstreams := []rules.Upstream{
+		{Targets: []rules.Target{{URL: "app:shop"}, {URL: "fcgi://10.0.0.5"}, {URL: "http://10.0.0.5:1"}}, ProxyProtocol: rules.ProxyProtocolV2},
+		{TargetsOf: "v1", Room: rules.Room{MaxInFlight: 5}, TargetTLS: rules.TargetTLS{CA: "internal"}, Repair: rules.Repair{StripPrefix: "/shop"}},
+		rules.DefaultUpstream(),
+	}
+	want := []string{
+		"2 × target of a kind that came later (FastCGI, HTTP/2 over TLS, programs, discovery): it gets no requests",
+		"1 × upstream with targets_of: it has no targets",
+		"1 × upstream with proxy_protocol: its targets get requests without the header that they expect",
+		"1 × upstream with max_in_flight: there is no limit",
+		"1 × upstream with tls_ca, tls_server_name, tls_pin or tls_certificate: its targets are checked as the system does",
+		"1 × upstream with changes to paths, cookies or headers: they pass as they are",
+	}
+	if got := losses(3, nil, nil, upstreams); !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+}

@@ -144,6 +144,7 @@ func TestTheHeaderOfAProgramBecomesThatOfTheAnswer(t *testing.T) {
 		"echo 'Location: https://other.test/x'; echo":                                              {302, "https://other.test/x"},
 		"echo 'Status: 301'; echo 'Location: /y'; echo":                                            {301, "/y"},
 		"echo 'Content-Type: text/x'; echo 'Connection: close'; echo 'Transfer-Encoding: x'; echo": {200, ""},
+
 		"echo 'no header'; echo":                     {502, ""},
 		"echo 'X-Alone: 1'; echo":                    {502, ""},
 		"echo 'Status: 101 Switch'; echo":            {502, ""},

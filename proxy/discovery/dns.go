@@ -75,10 +75,12 @@ func (d DNS) Services(source rules.TargetSource) Lookup {
 	}
 }
 
-// group looks up the addresses of records of one priority. Names that do not exist are passed over, unless all are such.
+// group looks up the addresses of records of one priority, which share the weight of their record. Names that do not exist are
+// passed over, unless all are such.
 func (q *question) group(ctx context.Context, source rules.TargetSource, group []*dns.SRV, known memory) (Answer, error) {
 	answer, none := Answer{Again: longestTTL}, errNone
-	for _, record := range group {
+	lists := make([][]netip.Addr, len(group))
+	for i, record := range group {
 		found, err := q.addresses(ctx, record.Target, known)
 		if errors.Is(err, errNone) {
 			none = err
@@ -87,14 +89,37 @@ func (q *question) group(ctx context.Context, source rules.TargetSource, group [
 		if err != nil {
 			return Answer{}, err // what was found before is better than a part of what there is
 		}
-		places := placesAt(source, found.list, fmt.Sprint(record.Port), max(1, int(record.Weight)))
-		answer.Places = append(answer.Places, places...)
+		lists[i] = found.list
 		answer.Again = min(answer.Again, found.ttl)
+	}
+	parts := commonMultiple(lists)
+	for i, record := range group {
+		if count := len(lists[i]); count > 0 {
+			weight := max(1, max(1, int(record.Weight))*parts/count)
+			answer.Places = append(answer.Places, placesAt(source, lists[i], fmt.Sprint(record.Port), weight)...)
+		}
 	}
 	if len(answer.Places) == 0 {
 		return Answer{}, none
 	}
 	return answer, nil
+}
+
+// commonMultiple returns the least number that the lengths of all lists divide, as long as it is no monster: by it weights are
+// multiplied that are to be divided among the addresses of a list.
+func commonMultiple(lists [][]netip.Addr) int {
+	const most = 5040
+	multiple := 1
+	for _, list := range lists {
+		if n := len(list); n > 0 {
+			a, b := multiple, n
+			for b != 0 {
+				a, b = b, a%b
+			}
+			multiple = min(multiple/a*n, most)
+		}
+	}
+	return multiple
 }
 
 // byPriority returns records in groups, the lowest number first, which is to be preferred.

@@ -296,7 +296,7 @@ func TestServiceRecordsGivePortsAndWeightsOfTheFirstPriority(t *testing.T) {
 	d := s.system(t, "", "")
 	lookup := d.Services(parsed(t, "srv+h2c://_web._tcp.app.test"))
 	list, again := lookedUp(t, lookup)
-	if want := []string{"h2c://10.0.0.1:8001 5", "h2c://10.0.0.2:8002 1", "h2c://10.0.0.3:8002 1"}; !slices.Equal(list, want) || again != 40*time.Second {
+	if want := []string{"h2c://10.0.0.1:8001 10", "h2c://10.0.0.2:8002 1", "h2c://10.0.0.3:8002 1"}; !slices.Equal(list, want) || again != 40*time.Second {
 		t.Errorf("%q for %s", list, again)
 	}
 	s.has(t, "a.app.test.", dns.TypeA)

@@ -224,7 +224,11 @@ func padTouched(ctx context.Context, q queryer) error {
 
 // addedColumns are the defaults of the columns that were added to a table, in the order in which they were.
 func addedColumns() map[Table][]string {
-	return map[Table][]string{TableHosts: {"'auto'", "'terminate'"}, TableUpstreams: {"'off'"}}
+	var upstreams []string
+	for _, s := range settings() {
+		upstreams = append(upstreams, s.initial)
+	}
+	return map[Table][]string{TableHosts: {"'auto'", "'terminate'"}, TableUpstreams: upstreams}
 }
 
 // eachDifference calls work for every row that is not as it was, with the change that would make it so. It reads some

@@ -51,11 +51,18 @@ func upstreamsOf(generation int) []string {
 	return columns
 }
 
-// makeAnew gives a table a new definition and keeps its rows with their ids, and those that were given before from being given again. To rename a table is no way: that fails where a
-// view of an operator names it. Rows that the constraints would refuse are kept as they are: they have been set aside already.
+// makeAnew gives a table a new definition and keeps its rows with their ids, and those that were given before from being given
+// again. Columns, indexes and triggers that an operator has added are kept, too, the columns with their types and defaults. To
+// rename a table is no way: that fails where a view of an operator names it. Rows that the constraints would refuse are kept as they
+// are: they have been set aside already.
 func makeAnew(ctx context.Context, q queryer, table, columns, definition string) error {
 	others, err := othersOn(ctx, q, table, definition)
-	for _, statement := range append([]string{
+	added, addErr := foreignColumns(ctx, q, table, definition)
+	for _, column := range added {
+		columns += ", " + column.name
+	}
+	err = errors.Join(err, addErr)
+	statements := []string{
 		"PRAGMA ignore_check_constraints=ON",
 		"DROP TABLE IF EXISTS temp.before",
 		"DROP TABLE IF EXISTS temp.sequence_before",
@@ -63,18 +70,48 @@ func makeAnew(ctx context.Context, q queryer, table, columns, definition string)
 		"CREATE TEMP TABLE before AS SELECT rowid AS place, " + columns + " FROM main." + table,
 		"DROP TABLE main." + table,
 		definition,
-		"INSERT INTO main." + table + "(rowid, " + columns + ") SELECT place, " + columns + " FROM temp.before",
+	}
+	for _, column := range added {
+		statements = append(statements, "ALTER TABLE main."+table+" ADD COLUMN "+column.definition)
+	}
+	statements = append(statements,
+		"INSERT INTO main."+table+"(rowid, "+columns+") SELECT place, "+columns+" FROM temp.before",
 		"DROP TABLE temp.before",
-		"DELETE FROM main.sqlite_sequence WHERE name='" + table + "'",
+		"DELETE FROM main.sqlite_sequence WHERE name='"+table+"'",
 		"INSERT INTO main.sqlite_sequence(name, seq) SELECT name, seq FROM temp.sequence_before",
 		"DROP TABLE temp.sequence_before",
-	}, others...) {
+	)
+	for _, statement := range append(statements, others...) {
 		if err == nil {
 			_, err = q.ExecContext(ctx, statement)
 		}
 	}
 	_, last := q.ExecContext(context.WithoutCancel(ctx), "PRAGMA ignore_check_constraints=OFF")
 	return errors.Join(err, last)
+}
+
+// foreignColumn is a column that an operator has added to a table of ours.
+type foreignColumn struct{ name, definition string }
+
+// foreignColumns returns the columns of a table that its definition does not have.
+func foreignColumns(ctx context.Context, q queryer, table, definition string) (list []foreignColumn, err error) {
+	const query = `SELECT name, type, dflt_value FROM pragma_table_info(?) ORDER BY cid`
+	err = each(ctx, q, query, func(rows *sql.Rows) error {
+		var name, kind string
+		var initial sql.NullString
+		err := rows.Scan(&name, &kind, &initial)
+		if strings.Contains(definition, "\n  "+name+" ") {
+			return err
+		}
+		quoted := `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
+		column := foreignColumn{quoted, quoted + " " + kind}
+		if initial.Valid {
+			column.definition += " DEFAULT (" + initial.String + ")"
+		}
+		list = append(list, column)
+		return err
+	}, table)
+	return list, err
 }
 
 // othersOn returns what makes the indexes and triggers of a table that are not ours: an operator's, which go with the table.

@@ -303,6 +303,50 @@ func TestARestoreToBeforeAnUpgradeGivesNewColumnsTheirDefaults(t *testing.T) {
 	}
 }
 
+func TestColumnsThatAnOperatorHasAddedOutliveAnUpgrade(t *testing.T) {
+	for schema := 1; schema < rules.Schema; schema++ {
+		dir := t.TempDir()
+		ofSchema(t, dir, schema)
+		mustSqlite(t, dir, `ALTER TABLE upstreams ADD COLUMN owner TEXT NOT NULL DEFAULT 'nobody'; ALTER TABLE targets ADD COLUMN "my rack" INTEGER DEFAULT 7;
+			CREATE INDEX by_rack ON targets("my rack"); CREATE VIEW mine AS SELECT name, owner FROM upstreams;
+			UPDATE upstreams SET owner='anna' WHERE name='v3'; UPDATE targets SET "my rack"=3`)
+		s, stop := start(t, dir)
+		mustSqlite(t, dir, "INSERT INTO upstreams(name) VALUES('v4'); INSERT INTO targets(upstream,url) VALUES('v4','http://127.0.0.1:2')")
+		got := mustSqlite(t, dir, `SELECT * FROM mine WHERE name>='v3' ORDER BY name; SELECT "my rack" FROM targets ORDER BY id; SELECT count(*) FROM sqlite_master WHERE name='by_rack'; PRAGMA integrity_check`)
+		if got != "v3|anna\nv4|nobody\n3\n7\n1\nok" {
+			t.Errorf("of schema %d: got %s", schema, got)
+		}
+		expectTrue(t, s)
+		stop()
+	}
+}
+
+func TestARestoreToBeforeAnUpgradeLeavesUpstreamsWhatTheyWereFromEachSchema(t *testing.T) {
+	for schema := 1; schema < rules.Schema; schema++ {
+		dir := t.TempDir()
+		ofSchema(t, dir, schema)
+		mustSqlite(t, dir, "UPDATE upstreams SET note='before' WHERE name='v3'; UPDATE changes SET at='2020-01-01T00:00:00.000Z'; UPDATE upstreams SET note='later', response_timeout=5 WHERE name='v3'")
+		s, stop := start(t, dir)
+		at, err := time.Parse(time.RFC3339, "2021-01-01T00:00:00Z")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = restored(t, s, at)
+		got, want := rules.Upstream{}, rules.DefaultUpstream()
+		if u, ok := s.Load().Upstream("v3"); ok {
+			got = *u
+		}
+		want.Name, want.Note, want.UpdatedAt, want.Targets = "v3", "before", got.UpdatedAt, got.Targets
+		if !reflect.DeepEqual(got, want) || mustSqlite(t, dir, "SELECT count(*) FROM v_errors") != "0" {
+			t.Errorf("of schema %d: got %+v\nwant %+v", schema, got, want)
+		}
+		if again := restored(t, s, at); again.Changed != 0 {
+			t.Errorf("of schema %d, once more: %+v", schema, again)
+		}
+		stop()
+	}
+}
+
 func TestAChangeOfSchema1IsUndone(t *testing.T) {
 	dir := t.TempDir()
 	ofSchema1(t, dir)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -160,24 +161,36 @@ func (a *Account) Destroy(ctx context.Context, id int) error {
 func (a *Account) AwaitActive(ctx context.Context, id int, every time.Duration, show func(Droplet)) (Droplet, error) {
 	again := time.NewTicker(every)
 	defer again.Stop()
+	last := Droplet{ID: id, Status: "new"}
 	for {
 		d, err := a.Get(ctx, id)
-		if err != nil {
-			return d, err
+		if err == nil {
+			last = d
+			show(d)
+			if d.Status == "active" {
+				return d, nil
+			}
+			err = a.creation(ctx, id)
 		}
-		show(d)
-		if d.Status == "active" {
-			return d, nil
-		}
-		if err := a.creation(ctx, id); err != nil {
-			return d, err
+		if err != nil && !isPassing(err) {
+			return last, err
 		}
 		select {
 		case <-ctx.Done():
-			return d, fmt.Errorf("droplet %d is still %s: %w", id, d.Status, ctx.Err())
+			return last, fmt.Errorf("droplet %d is still %s: %w", id, last.Status, errors.Join(ctx.Err(), err))
 		case <-again.C:
 		}
 	}
+}
+
+// isPassing reports whether an error of the API says nothing of a droplet: it may be another at the next look.
+func isPassing(err error) bool {
+	var answer *Error
+	if errors.As(err, &answer) {
+		return answer.Status == http.StatusTooManyRequests || answer.Status >= http.StatusInternalServerError
+	}
+	var network net.Error
+	return errors.As(err, &network)
 }
 
 // creation returns why a droplet will never be active.

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -196,6 +197,35 @@ func TestADropletThatCannotBeMadeIsNotAwaitedForEver(t *testing.T) {
 	_, err = account.AwaitActive(late, made[0].ID, time.Hour, func(Droplet) { cancel() })
 	if err == nil {
 		t.Error("it is active")
+	}
+}
+
+func TestADropletIsAwaitedThoughTheAPIFailsMeanwhile(t *testing.T) {
+	api, account := newAccount(t)
+	made, err := account.Create(t.Context(), Wish{Names: []string{"web"}, Region: "fra1", Size: "s-1vcpu-1gb", Image: "debian-13-x64"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	api.Break(http.StatusServiceUnavailable)
+	asked := api.Requests()
+	mended := make(chan struct{})
+	go func() {
+		defer close(mended)
+		for api.Requests() < asked+3 {
+			runtime.Gosched()
+		}
+		api.Break(0)
+	}()
+	d, err := account.AwaitActive(t.Context(), made[0].ID, time.Millisecond, func(Droplet) {})
+	<-mended
+	if err != nil || d.ID != made[0].ID || d.Status != "active" {
+		t.Errorf("%+v, %v", d, err)
+	}
+	api.Break(http.StatusServiceUnavailable)
+	ended, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if d, err := account.AwaitActive(ended, made[0].ID, time.Millisecond, func(Droplet) {}); err == nil || d.ID != made[0].ID {
+		t.Errorf("%+v, %v", d, err)
 	}
 }
 

@@ -33,6 +33,18 @@ func TestHTTPS(t *testing.T) {
 	carriesAll(t, e, s)
 }
 
+func TestH2(t *testing.T) {
+	listener, at := listen(t, "tcp")
+	s := newTarget()
+	server := serve(t, listener, s, false)
+	server.Config.Protocols.SetHTTP2(true)
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	e := startBeside(t, server, "h2://"+at)
+	carriesAll(t, e, s)
+	speaks(t, e, "HTTP/2.0")
+}
+
 func TestH2C(t *testing.T) {
 	listener, at := listen(t, "tcp")
 	s := newTarget()

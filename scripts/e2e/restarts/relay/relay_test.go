@@ -98,7 +98,7 @@ func TestAResetStaysAReset(t *testing.T) {
 	if !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the client sees %v", err)
 	}
-	if took := time.Since(began); took < each {
+	if took := time.Since(began); took < each*9/10 { // the clocks of two processors may differ a little
 		t.Errorf("it came after %v", took)
 	}
 }
