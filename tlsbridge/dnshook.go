@@ -2,16 +2,14 @@ package tlsbridge
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
+	"io"
 	"log/slog"
-	"os"
-	"os/exec"
-	"path/filepath"
+	"net"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/caddyserver/certmagic"
@@ -25,15 +23,10 @@ type DNSProver interface {
 	solver(logger *zap.Logger) acmez.Solver
 }
 
-// DNSHook proves names by a program of the operator's that writes to the DNS. It is run, without a shell, as
-//
-//	COMMAND present FQDN VALUE
-//	COMMAND cleanup FQDN VALUE
-//
-// where FQDN ends with a dot and VALUE is the text of one TXT record, of which there may be others with the same name. It must
-// end with 0 when the DNS has, or no longer has, that record. One runs at a time in a process.
+// DNSHook proves names by a program of the operator's that writes to the DNS: see DNSProgram, which runs it as a user of its own,
+// behind a socket. One runs at a time in a process.
 type DNSHook struct {
-	Command   string        // an absolute path; neither it nor its folders may be changed by others
+	Socket    string        // of cutover-dns.socket
 	Time      time.Duration // for one run; 0 means a minute
 	Resolvers []string      // host:port of who is asked whether the record is there; none stands for the zone's own servers
 	Log       *slog.Logger  // gets what the program writes to its standard error
@@ -45,11 +38,24 @@ type DNSHook struct {
 const (
 	hookTime    = time.Minute
 	hookQueue   = 5 * time.Minute // for a turn to clean up
+	hookStart   = time.Minute     // beyond the program's own time: for systemd to start what runs it, on a busy machine
+	hookPresent = "present"
 	hookCleanup = "cleanup"
-	hookPath    = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-	hookEnding  = 2 * time.Second // until what the program has started must have let go of its outputs
-	maxHookText = 8 << 10         // of what one run says
+	hookCheck   = "check" // runs nothing
 )
+
+// hookRequest is the line that a hook writes to the socket.
+type hookRequest struct {
+	Action string `json:"action"`
+	Name   string `json:"name"`  // of the record, with a dot at its end
+	Value  string `json:"value"` // its text
+}
+
+// hookAnswer is the line that it reads then.
+type hookAnswer struct {
+	Said  string `json:"said"`  // the beginning of what the program wrote to its standard error
+	Error string `json:"error"` // empty: it is done
+}
 
 func (h *DNSHook) solver(logger *zap.Logger) acmez.Solver {
 	return dnsSolver{&certmagic.DNS01Solver{DNSManager: certmagic.DNSManager{DNSProvider: h, TTL: recordTTL, Resolvers: h.Resolvers, Logger: logger}}}
@@ -57,7 +63,7 @@ func (h *DNSHook) solver(logger *zap.Logger) acmez.Solver {
 
 // AppendRecords implements libdns.RecordAppender.
 func (h *DNSHook) AppendRecords(ctx context.Context, zone string, records []libdns.Record) ([]libdns.Record, error) {
-	return records, h.each(ctx, "present", zone, records)
+	return records, h.each(ctx, hookPresent, zone, records)
 }
 
 // DeleteRecords implements libdns.RecordDeleter.
@@ -70,7 +76,7 @@ func (h *DNSHook) each(ctx context.Context, action, zone string, records []libdn
 		rr := record.RR()
 		name := strings.TrimSuffix(libdns.AbsoluteName(rr.Name, zone), ".") + "."
 		if err := h.inTurn(ctx, action, name, rr.Data); err != nil {
-			return fmt.Errorf("%s %s %s: %w", h.Command, action, name, err)
+			return fmt.Errorf("the DNS hook: %s %s: %w", action, name, err)
 		}
 	}
 	return nil
@@ -106,44 +112,41 @@ func (h *DNSHook) takeTurn(ctx context.Context) (done func(), err error) {
 }
 
 func (h *DNSHook) run(ctx context.Context, action, name, value string) error {
-	program, err := h.program()
+	answer, err := h.ask(ctx, hookRequest{action, name, value})
 	if err != nil {
 		return err
 	}
-	limit := orDefault(h.Time, hookTime)
-	limited, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	var said hookText
-	err = h.start(limited, program, &said, action, name, value)
-	h.report(action, name, said.text)
-	switch {
-	case err == nil:
-		return nil
-	case limited.Err() != nil && ctx.Err() == nil:
-		return fmt.Errorf("it did not end within %v", limit)
-	case said.last() != "":
-		return fmt.Errorf("%w: %s", err, said.last())
+	h.report(action, name, answer.Said)
+	if answer.Error != "" {
+		return errors.New(answer.Error)
 	}
-	return err
+	return nil
 }
 
-// start runs the program in a process group of its own, which ends with it.
-func (h *DNSHook) start(ctx context.Context, program string, said *hookText, arguments ...string) error {
-	command := exec.CommandContext(ctx, program, arguments...) //nolint:gosec // it is the operator's, and was looked at
-	command.Args[0] = h.Command
-	command.Env, command.Dir = []string{"PATH=" + hookPath, "LANG=C.UTF-8"}, "/"
-	command.Stderr, command.WaitDelay = said, hookEnding
-	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	endGroup := func() error { return syscall.Kill(-command.Process.Pid, syscall.SIGKILL) }
-	command.Cancel = endGroup
-	err := command.Run()
-	if command.Process != nil {
-		_ = endGroup() // what it left behind; mostly there is nothing
+// Check says why the program would not be run, or cannot be.
+func (h *DNSHook) Check(ctx context.Context) error { return h.run(ctx, hookCheck, "", "") }
+
+// ask connects, says a request and reads the answer. The program is ended when ctx is, since the connection is then.
+func (h *DNSHook) ask(ctx context.Context, request hookRequest) (answer hookAnswer, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, orDefault(h.Time, hookTime)+hookStart, errors.New("systemctl status cutover-dns.socket 'cutover-dns@*'"))
+	defer cancel()
+	c, err := (&net.Dialer{}).DialContext(ctx, "unix", h.Socket)
+	if err != nil {
+		return answer, fmt.Errorf("nobody listens for it: sudo cutover units install && sudo systemctl daemon-reload && sudo systemctl start cutover-dns.socket: %w", err)
 	}
-	if errors.Is(err, exec.ErrWaitDelay) {
-		return nil // it ended well, and what it left behind held its output
+	defer func() { _ = c.Close() }() // all that was to be read was
+	defer context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })()
+	err = json.NewEncoder(c).Encode(request)
+	if err == nil {
+		err = json.NewDecoder(io.LimitReader(c, maxHookLine)).Decode(&answer)
 	}
-	return err
+	switch {
+	case err == nil:
+		return answer, nil
+	case ctx.Err() != nil:
+		return answer, fmt.Errorf("it has not answered: %w", context.Cause(ctx))
+	}
+	return answer, fmt.Errorf("it was ended, or too many run: journalctl -u 'cutover-dns@*': %w", err)
 }
 
 func (h *DNSHook) report(action, name, text string) {
@@ -153,85 +156,4 @@ func (h *DNSHook) report(action, name, text string) {
 	for line := range strings.Lines(text) {
 		h.Log.Info("the DNS hook says", slog.String("action", action), slog.String("name", name), slog.String("line", strings.TrimSpace(line)))
 	}
-}
-
-// Check says why the program must not be run, or cannot be: whoever may change it would act as the service.
-func (h *DNSHook) Check() error {
-	_, err := h.program()
-	return err
-}
-
-// program returns the file that is to be run: what was looked at, wherever a link may lead a moment later.
-func (h *DNSHook) program() (real string, err error) {
-	if !filepath.IsAbs(h.Command) {
-		return "", fmt.Errorf("%q must be an absolute path", h.Command)
-	}
-	if real, err = filepath.EvalSymlinks(h.Command); err != nil {
-		return "", err
-	}
-	info, err := os.Stat(real)
-	if err != nil {
-		return "", err
-	}
-	switch {
-	case !info.Mode().IsRegular():
-		return "", fmt.Errorf("%s is not a program", real)
-	case info.Mode()&0o111 == 0:
-		return "", fmt.Errorf("nobody may run it: chmod 755 %s", real)
-	}
-	if err := checkPath(real); err != nil {
-		return "", err
-	}
-	return real, checkPath(h.Command) // who may change a link there chooses what is run
-}
-
-// checkPath looks at a file and at every folder on the way to it.
-func checkPath(path string) error {
-	for {
-		info, err := os.Lstat(path)
-		if err != nil {
-			return err
-		}
-		stat, ok := info.Sys().(*syscall.Stat_t)
-		if !ok {
-			return fmt.Errorf("whose %s is cannot be told", path)
-		}
-		if err := changeableByOthers(path, info.Mode(), stat.Uid, uint32(os.Geteuid())); err != nil {
-			return err
-		}
-		parent := filepath.Dir(path)
-		if parent == path {
-			return nil
-		}
-		path = parent
-	}
-}
-
-// changeableByOthers says why others than root and the service itself could put something else in the place of a file.
-func changeableByOthers(path string, mode fs.FileMode, owner, self uint32) error {
-	if owner != 0 && owner != self {
-		return fmt.Errorf("it is not run, since user %d owns %s and could change it: chown root %s", owner, path, path)
-	}
-	if mode.Type() == fs.ModeSymlink {
-		return nil // its mode says nothing
-	}
-	held := mode.IsDir() && mode&fs.ModeSticky != 0 // there nobody can replace what is another's
-	if mode&0o022 != 0 && !held {
-		return fmt.Errorf("it is not run, since others may write to %s and could change it: chmod go-w %s", path, path)
-	}
-	return nil
-}
-
-// hookText keeps the beginning of what a program says.
-type hookText struct{ text string }
-
-func (t *hookText) Write(p []byte) (int, error) {
-	t.text += string(p[:min(len(p), maxHookText-len(t.text))])
-	return len(p), nil
-}
-
-// last returns the last line.
-func (t *hookText) last() string {
-	text := strings.TrimSpace(t.text)
-	return text[strings.LastIndexByte(text, '\n')+1:]
 }

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,6 +30,40 @@ func hookScript(t *testing.T, text string) string {
 	return file
 }
 
+// behindSocket is a hook whose program is run on the other side of a real socket. Its log may be nil.
+func behindSocket(t *testing.T, p DNSProgram, log io.Writer) *DNSHook {
+	t.Helper()
+	folder, err := os.MkdirTemp("", "hook") // t.TempDir is too long for a socket
+	must(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(folder) })
+	listener, err := net.Listen("unix", filepath.Join(folder, "socket"))
+	must(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	var serving sync.WaitGroup
+	t.Cleanup(func() {
+		_ = listener.Close()
+		cancel()
+		serving.Wait()
+	})
+	serving.Go(func() {
+		for {
+			c, err := listener.Accept()
+			if err != nil {
+				return // closed
+			}
+			serving.Go(func() {
+				_ = p.Answer(ctx, c) // the other side sees it
+				_ = c.Close()
+			})
+		}
+	})
+	hook := &DNSHook{Socket: listener.Addr().String(), Log: slog.New(slog.DiscardHandler)}
+	if log != nil {
+		hook.Log = slog.New(slog.NewTextHandler(log, nil))
+	}
+	return hook
+}
+
 func challengeRecord(value string) []libdns.Record {
 	return []libdns.Record{libdns.RR{Type: "TXT", Name: "_acme-challenge.www", Data: value, TTL: time.Minute}}
 }
@@ -34,7 +71,7 @@ func challengeRecord(value string) []libdns.Record {
 func TestAHookIsToldWhatToDoWithoutAShellAndWithAnEnvironmentOfItsOwn(t *testing.T) {
 	t.Setenv("CUTOVER_SECRET", "of the service")
 	file := hookScript(t, `printf '%s\n' "$#" "$@" "${CUTOVER_SECRET-none}" "$PATH" >>"$(dirname "$0")/said"`)
-	hook := &DNSHook{Command: file, Log: slog.New(slog.DiscardHandler)}
+	hook := behindSocket(t, DNSProgram{Command: file}, nil)
 	const value = `a b;$(reboot)"'`
 	_, err := hook.AppendRecords(t.Context(), "shop.test.", challengeRecord(value))
 	must(t, err)
@@ -50,7 +87,7 @@ func TestAHookIsToldWhatToDoWithoutAShellAndWithAnEnvironmentOfItsOwn(t *testing
 
 func TestWhatAHookSaysIsLoggedAndItsFailureIsTheNames(t *testing.T) {
 	var log strings.Builder
-	hook := &DNSHook{Command: hookScript(t, "echo first >&2; echo the API says no >&2; exit 3"), Log: slog.New(slog.NewTextHandler(&log, nil))}
+	hook := behindSocket(t, DNSProgram{Command: hookScript(t, "echo first >&2; echo the API says no >&2; exit 3")}, &log)
 	_, err := hook.AppendRecords(t.Context(), "shop.test.", challengeRecord("v"))
 	if err == nil || !strings.Contains(err.Error(), "exit status 3") || !strings.Contains(err.Error(), "the API says no") {
 		t.Errorf("%v", err)
@@ -62,7 +99,7 @@ func TestWhatAHookSaysIsLoggedAndItsFailureIsTheNames(t *testing.T) {
 
 func TestAHookThatSaysTooMuchFillsNoMemory(t *testing.T) {
 	var log strings.Builder
-	hook := &DNSHook{Command: hookScript(t, "head -c 3000000 /dev/zero | tr '\\0' x >&2"), Log: slog.New(slog.NewTextHandler(&log, nil))}
+	hook := behindSocket(t, DNSProgram{Command: hookScript(t, "head -c 3000000 /dev/zero | tr '\\0' x >&2")}, &log)
 	_, err := hook.AppendRecords(t.Context(), "shop.test.", challengeRecord("v"))
 	must(t, err)
 	if log.Len() == 0 || log.Len() > 2*maxHookText {
@@ -71,7 +108,7 @@ func TestAHookThatSaysTooMuchFillsNoMemory(t *testing.T) {
 }
 
 func TestAHookThatHangsIsEnded(t *testing.T) {
-	hook := &DNSHook{Command: hookScript(t, "sleep 1000"), Time: 100 * time.Millisecond, Log: slog.New(slog.DiscardHandler)}
+	hook := behindSocket(t, DNSProgram{Command: hookScript(t, "sleep 1000"), Time: 100 * time.Millisecond}, nil)
 	if _, err := hook.AppendRecords(t.Context(), "shop.test.", challengeRecord("v")); err == nil || !strings.Contains(err.Error(), "within 100ms") {
 		t.Errorf("%v", err)
 	}
@@ -79,7 +116,7 @@ func TestAHookThatHangsIsEnded(t *testing.T) {
 
 func TestAHookIsEndedWithItsChildrenWhenNobodyWaitsForItAnyMore(t *testing.T) {
 	file := hookScript(t, `sleep 1000 & echo $! >"$(dirname "$0")/child.new"; mv "$(dirname "$0")/child.new" "$(dirname "$0")/child"; wait`)
-	hook := &DNSHook{Command: file, Log: slog.New(slog.DiscardHandler)}
+	hook := behindSocket(t, DNSProgram{Command: file}, nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	ended := make(chan error, 1)
@@ -120,7 +157,7 @@ func awaitEnd(t *testing.T, pid int) {
 func TestAHookThatIsAskedForNoMoreIsEnded(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	hook := &DNSHook{Command: hookScript(t, "sleep 1000"), Log: slog.New(slog.DiscardHandler)}
+	hook := behindSocket(t, DNSProgram{Command: hookScript(t, "sleep 1000")}, nil)
 	if _, err := hook.AppendRecords(ctx, "shop.test.", challengeRecord("v")); err == nil {
 		t.Error("it succeeded")
 	}
@@ -147,7 +184,7 @@ func TestAHookThatOthersCouldChangeIsNotRun(t *testing.T) {
 	} {
 		must(t, os.Chmod(file, row.fileMode))
 		must(t, os.Chmod(folder, row.folderMode))
-		hook := &DNSHook{Command: row.command, Log: slog.New(slog.DiscardHandler)}
+		hook := behindSocket(t, DNSProgram{Command: row.command}, nil)
 		_, err := hook.AppendRecords(t.Context(), "shop.test.", challengeRecord("v"))
 		if err == nil || !strings.Contains(err.Error(), row.want) {
 			t.Errorf("%s: %v", name, err)
@@ -166,9 +203,9 @@ func TestALinkToAHookThatOthersCouldChangeIsNotFollowed(t *testing.T) {
 	must(t, os.Symlink(file, link))
 	must(t, os.Symlink(filepath.Dir(file), below))
 	for _, command := range []string{link, filepath.Join(below, filepath.Base(file))} {
-		hook := &DNSHook{Command: command, Log: slog.New(slog.DiscardHandler)}
+		hook := behindSocket(t, DNSProgram{Command: command}, nil)
 		must(t, os.Chmod(links, 0o777))
-		if err := hook.Check(); err == nil || !strings.Contains(err.Error(), "chmod go-w "+links) {
+		if err := hook.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "chmod go-w "+links) {
 			t.Errorf("%s in an open folder: %v", command, err)
 		}
 		must(t, os.Chmod(links, 0o755))
@@ -177,6 +214,52 @@ func TestALinkToAHookThatOthersCouldChangeIsNotFollowed(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(filepath.Dir(file), "ran")); err != nil {
 		t.Errorf("what was run is not what was looked at: %v", err)
+	}
+}
+
+func TestAHookThatNobodyRunsSaysWhatIsMissing(t *testing.T) {
+	hook := &DNSHook{Socket: filepath.Join(t.TempDir(), "socket")}
+	if err := hook.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "sudo cutover units install") {
+		t.Errorf("without a socket: %v", err)
+	}
+	hook = behindSocket(t, DNSProgram{}, nil)
+	if err := hook.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "absolute path") {
+		t.Errorf("without a program: %v", err)
+	}
+}
+
+func TestAHookThatEndsWithoutAnAnswerIsAFailure(t *testing.T) {
+	folder, err := os.MkdirTemp("", "hook")
+	must(t, err)
+	defer func() { _ = os.RemoveAll(folder) }()
+	listener, err := net.Listen("unix", filepath.Join(folder, "socket"))
+	must(t, err)
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		if c, err := listener.Accept(); err == nil {
+			_ = c.Close()
+		}
+	}()
+	hook := &DNSHook{Socket: listener.Addr().String()}
+	if _, err := hook.AppendRecords(t.Context(), "shop.test.", challengeRecord("v")); err == nil || !strings.Contains(err.Error(), "journalctl -u 'cutover-dns@*'") {
+		t.Errorf("%v", err)
+	}
+	<-closed
+	must(t, listener.Close())
+}
+
+func TestNothingButRecordsOfChallengesIsWritten(t *testing.T) {
+	file := hookScript(t, `touch "$(dirname "$0")/ran"`)
+	hook := behindSocket(t, DNSProgram{Command: file}, nil)
+	for _, r := range []hookRequest{{"present", "www.shop.test.", "v"}, {"reboot", "_acme-challenge.shop.test.", "v"}, {"", "", ""}, {"present", "_acme-challenge.shop.test.", "a\x00b"}} {
+		if err := hook.run(t.Context(), r.Action, r.Name, r.Value); err == nil || !strings.Contains(err.Error(), "only records of _acme-challenge") {
+			t.Errorf("%q: %v", r, err)
+		}
+	}
+	must(t, hook.Check(t.Context()))
+	if _, err := os.Stat(filepath.Join(filepath.Dir(file), "ran")); err == nil {
+		t.Error("it was run")
 	}
 }
 
@@ -204,7 +287,7 @@ func TestAHookIsRootsOrTheServicesOwn(t *testing.T) {
 
 func TestWhoProvesByTheDNSSaysThatAFailureIsTheProofs(t *testing.T) {
 	challenge := acme.Challenge{Type: acme.ChallengeTypeDNS01, Identifier: acme.Identifier{Type: "dns", Value: "shop.test"}}
-	for _, prover := range []DNSProver{&DNSHook{Command: "/bin/false", Resolvers: []string{"127.0.0.1:1"}}, &DNSUpdate{Server: "127.0.0.1:1"}} {
+	for _, prover := range []DNSProver{&DNSHook{Socket: "/nowhere", Resolvers: []string{"127.0.0.1:1"}}, &DNSUpdate{Server: "127.0.0.1:1"}} {
 		solver := prover.solver(zap.NewNop())
 		if err := solver.Present(t.Context(), challenge); !errors.As(err, new(*proofError)) {
 			t.Errorf("%T: Present: %v", prover, err)
@@ -249,7 +332,7 @@ func TestNamesThatCannotBeProvedByTheDNSBackOffAndHoldUpNoOthers(t *testing.T) {
 
 func TestHooksRunOneAfterTheOther(t *testing.T) {
 	file := hookScript(t, `cd "$(dirname "$0")" && mkdir busy && sleep 0.05 && rmdir busy`)
-	hook := &DNSHook{Command: file, Log: slog.New(slog.DiscardHandler)}
+	hook := behindSocket(t, DNSProgram{Command: file}, nil)
 	failures := make(chan error, 5)
 	for range 5 {
 		go func() {
@@ -266,7 +349,7 @@ func TestHooksRunOneAfterTheOther(t *testing.T) {
 
 func TestARecordIsCleanedUpThoughTheTimeForItPassedInTheQueue(t *testing.T) {
 	file := hookScript(t, `echo "$1" >>"$(dirname "$0")/said"`)
-	hook := &DNSHook{Command: file, Log: slog.New(slog.DiscardHandler)}
+	hook := behindSocket(t, DNSProgram{Command: file}, nil)
 	done, err := hook.takeTurn(t.Context())
 	must(t, err)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -65,6 +65,7 @@ type ACMEConfig struct {
 // DNSConfig says how names are proved by the DNS; without a server or a command they are not.
 type DNSConfig struct {
 	Command   string // an absolute path
+	Socket    string // of what runs it
 	Timeout   time.Duration
 	Resolvers []string // host:port
 	Server    string

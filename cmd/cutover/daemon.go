@@ -33,6 +33,7 @@ type daemon struct {
 	store        *store.Store
 	observed     *observed.DB
 	certificates *tlsbridge.Certificates
+	prover       tlsbridge.DNSProver // nil if names are not proved by the DNS
 	desk         *certificateDesk
 	handshaker   *tlsbridge.Handshaker // nil without an https socket
 	raw          *tlsbridge.Passthrough
@@ -120,6 +121,7 @@ func (d *daemon) components() map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
 		"rules":        d.store.Run,
 		"certificates": d.certificates.Run,
+		"DNS hook":     d.checkHook,
 		"retries":      func(ctx context.Context) error { return d.retryEdited(ctx, d.store) },
 		"targets":      d.upstreams.Run,
 		"discovery":    d.finder.Run,

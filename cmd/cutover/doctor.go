@@ -60,7 +60,7 @@ func examine(ctx context.Context, env *environment) []doctor.Finding {
 func machineFor(c Config) *doctor.Machine {
 	return &doctor.Machine{
 		Files: "/", Root: os.Geteuid() == 0, Owner: userNumber("cutover"), Version: version,
-		StateDir: c.StateDir, Issuer: c.ACME.Issuer, Directory: c.ACME.Directory,
+		StateDir: c.StateDir, Issuer: c.ACME.Issuer, Directory: c.ACME.Directory, DNSHook: c.ACME.DNS.Command != "",
 		Show:   showUnit,
 		Run:    runBriefly,
 		Status: func(ctx context.Context) (admin.Status, error) { return statusOf(ctx, c) },

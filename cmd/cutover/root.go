@@ -80,6 +80,7 @@ func commands(env *environment) []*cobra.Command {
 		newCertsCommand(env),
 		newAppCommand(env),
 		newCGIRunCommand(env),
+		newDNSRunCommand(env),
 		newExplainCommand(env),
 		newStatusCommand(env),
 		newHistoryCommand(env),

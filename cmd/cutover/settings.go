@@ -81,6 +81,7 @@ func settings() []setting {
 		{key: "acme.preflight", initial: "off", doc: "look before an order whether the host leads to this machine: on or off", set: text(func(c *Config) *string { return &c.ACME.Preflight }, oneOf("on", "off"))},
 		{key: "acme.addresses", initial: "", doc: "addresses that preflight takes for this machine's, separated by commas; empty for those it has", set: setAddresses},
 		{key: "acme.dns.command", initial: "", doc: "program that is run as COMMAND present|cleanup FQDN VALUE and writes that TXT record to the DNS, or removes it: names are proved to the CA so (DNS-01), and in no other way", set: text(func(c *Config) *string { return &c.ACME.DNS.Command }, absoluteOrEmpty)},
+		{key: "acme.dns.socket", initial: "/run/cutover-dns.sock", doc: "socket of cutover-dns.socket, which runs that program as a user of its own", set: text(func(c *Config) *string { return &c.ACME.DNS.Socket }, absolute)},
 		{key: "acme.dns.timeout", initial: "1m", doc: "how long that program may take", set: setDuration(func(c *Config) *time.Duration { return &c.ACME.DNS.Timeout })},
 		{key: "acme.dns.resolvers", initial: "", doc: "HOST:PORT of DNS servers that are asked whether the record is there, separated by commas; empty for the servers of the zone", set: setResolvers},
 		{key: "acme.dns.server", initial: "", doc: "instead of a command, HOST:PORT of a DNS server that takes signed updates (RFC 2136)", set: text(func(c *Config) *string { return &c.ACME.DNS.Server }, hostAndPort)},

@@ -26,7 +26,7 @@ func (d *daemon) openCertificates(context.Context) error {
 	if err != nil {
 		return err
 	}
-	checkHook(options.DNS, d.log)
+	d.prover = options.DNS
 	options.Allowed = func(name string) bool { return d.store.Load().Allows(name) }
 	options.Exempt = d.speaksForMany
 	options.AllowedWildcard = func(name string) bool { return d.store.Load().AllowsWildcard(name) }

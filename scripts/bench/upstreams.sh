@@ -3,8 +3,8 @@
 # that dies or vanishes under load and comes back, and targets that hang, reset, answer slowly, answer garbage, flap or break
 # off. It needs root, which it asks sudo for: it makes a network of its own, in which a machine can vanish.
 #
-#   scripts/bench/upstreams.sh                in full: some four minutes, and what fastcgi.sh takes
-#   scripts/bench/upstreams.sh --short        smaller numbers, for CI: under a minute
+#   scripts/bench/upstreams.sh                in full: some four minutes, and what apps.sh and fastcgi.sh take
+#   scripts/bench/upstreams.sh --short        smaller numbers, for CI: a minute and a half
 #   scripts/bench/upstreams.sh --only NAME,…  some parts: refused, black-hole, faults, apps, fastcgi
 #   scripts/bench/upstreams.sh --strict       a bar that is missed is an error, but for times
 #   scripts/bench/upstreams.sh --json FILE    all figures of the first three parts, for programs
@@ -53,16 +53,16 @@ by_itself() {
   as_root "$PWD/.dev/bin/upstreams" -binary "$(realpath "${RELEASE:-$(scripts/build.sh --dev)}")" --summary "$work/by-itself.row" --only "$1" ${options[@]+"${options[@]}"}
 }
 
-# table_of PART WHAT BAR SCRIPT prints the table of what a script of its own measures, or a row that says that it was not measured. The short form leaves those out: what
-# they measure takes a machine of its own.
+# table_of PART WHAT BAR SCRIPT [SHORT] prints the table of what a script of its own measures, or a row that says that it was not
+# measured. SHORT is its argument for the short form, which leaves out a script without one: that takes a machine of its own.
 table_of() {
   local code=0
   wanted "$1" || return 0
-  if [[ -n $short || ! -x $4 ]]; then
+  if [[ -n $short && -z ${5:-} || ! -x $4 ]]; then
     echo "| $2 | not measured | $3 | |" | tee "$work/$1.row"
     return
   fi
-  STRICT=${strict:+1} "$4" >"$work/$1.out" || code=$?
+  STRICT=${strict:+1} "$4" ${short:+"$5"} >"$work/$1.out" || code=$?
   echo
   grep '^|' "$work/$1.out" | tee "$work/$1.table" || { cat "$work/$1.out" >&2; code=1; }
   return "$code"
@@ -90,7 +90,7 @@ into_docs() {
 code=0
 inner=$(tr , '\n' <<<"$only" | grep -vxE 'apps|fastcgi' | paste -sd, || true)
 if [[ -z $only || -n $inner ]]; then by_itself "$inner" || code=$?; fi
-table_of apps "a dead managed program, 100 requests waiting" "one start; all answered within its start time + 50 ms" scripts/bench/apps.sh || code=$?
+table_of apps "a dead managed program, 100 requests waiting" "one start; all answered within its start time + 50 ms" scripts/bench/apps.sh 1 || code=$?
 table_of fastcgi "FastCGI CPU per request against nginx, same php-fpm" "at most 1.5 ×" scripts/bench/fastcgi.sh || code=$?
 [[ -z $docs ]] || into_docs
 exit "$code"

@@ -19,7 +19,7 @@ func TestInstallSaysWhatChanged(t *testing.T) {
 		t.Errorf("again: %q, %v", again, err)
 	}
 	moved, err := Install(dir, Options{Binary: "/srv/cutover/bin/cutover-2"})
-	if err != nil || !slices.Equal(moved, []string{"cutover.service"}) {
+	if err != nil || !slices.Equal(moved, []string{"cutover-dns@.service", "cutover.service"}) {
 		t.Errorf("another program: %q, %v", moved, err)
 	}
 	text, err := os.ReadFile(filepath.Join(dir, "cutover.service"))

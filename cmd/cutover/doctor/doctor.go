@@ -41,6 +41,7 @@ type Machine struct {
 	StateDir  string
 	Issuer    string // acme, local or off
 	Directory string // URL of the CA
+	DNSHook   bool   // a program proves names by the DNS
 
 	Show   func(ctx context.Context, unit string) (map[string]string, error) // properties, as 'systemctl show' prints them
 	Run    func(ctx context.Context, name string, arguments ...string) (string, error)
@@ -59,7 +60,7 @@ func Examine(ctx context.Context, m *Machine) []Finding {
 	status, err := m.Status(ctx)
 	x := &examination{Machine: m, status: status, answered: err == nil && status.Running, problem: err}
 	for _, check := range []func(context.Context){
-		x.units, x.sockets, x.backlog, x.service, x.hold, x.admin, x.release, x.limits, x.memory,
+		x.units, x.sockets, x.backlog, x.service, x.hold, x.hook, x.admin, x.release, x.limits, x.memory,
 		x.state, x.disk, x.clock, x.sqlite, x.ports, x.acme, x.expiry, x.errorPages, x.rules,
 	} {
 		check(ctx)

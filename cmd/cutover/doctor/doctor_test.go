@@ -42,11 +42,11 @@ func healthy(t *testing.T) *patient {
 	}
 	p.shown = map[string]map[string]string{
 		"cutover-http.socket": socket("http", "80"), "cutover-https.socket": socket("https", "443"),
-		"cutover-hold.service": {"ActiveState": "active"},
-		"cutover.service":      {"LoadState": "loaded", "ActiveState": "active", "NonBlocking": "yes", "StartLimitIntervalUSec": "0", "NRestarts": "0", "NeedDaemonReload": "no"},
+		"cutover-hold.service": {"ActiveState": "active"}, "cutover-dns.socket": {"ActiveState": "active"},
+		"cutover.service": {"LoadState": "loaded", "ActiveState": "active", "NonBlocking": "yes", "StartLimitIntervalUSec": "0", "NRestarts": "0", "NeedDaemonReload": "no"},
 	}
 	p.Machine = &Machine{
-		Files: t.TempDir(), Root: true, Owner: os.Getuid(), Version: "20260101000001+abc", StateDir: "/state", Issuer: "acme", Directory: "https://ca.test/",
+		Files: t.TempDir(), Root: true, Owner: os.Getuid(), Version: "20260101000001+abc", StateDir: "/state", Issuer: "acme", Directory: "https://ca.test/", DNSHook: true,
 		Show: func(_ context.Context, unit string) (map[string]string, error) { return p.shown[unit], nil },
 		Run: func(context.Context, string, ...string) (string, error) {
 			return "3.51.3 2026-01-01 00:00:00 abc\n", nil
@@ -127,7 +127,7 @@ func TestNothingIsWrongWithAHealthyMachine(t *testing.T) {
 			t.Errorf("%+v", f)
 		}
 	}
-	if len(findings) != 19 {
+	if len(findings) != 20 {
 		t.Errorf("%d findings", len(findings))
 	}
 }
@@ -159,6 +159,7 @@ func spoiledUnits() map[string]spoiled {
 		"the service failed":     {func(p *patient) { p.shown["cutover.service"]["ActiveState"] = "failed" }, "service", Fail, "failed"},
 		"it was restarted":       {func(p *patient) { p.shown["cutover.service"]["NRestarts"] = "3" }, "service", Warn, "3 times"},
 		"the hold unit":          {func(p *patient) { p.shown["cutover-hold.service"]["ActiveState"] = "inactive" }, "hold unit", Fail, "inactive"},
+		"the DNS hook's socket":  {func(p *patient) { p.shown["cutover-dns.socket"]["ActiveState"] = "inactive" }, "DNS hook", Fail, "inactive"},
 	}
 }
 

@@ -139,6 +139,22 @@ func (x *examination) service(ctx context.Context) {
 	}
 }
 
+// hook looks at what runs the DNS hook, if there is one.
+func (x *examination) hook(ctx context.Context) {
+	if !x.DNSHook {
+		return
+	}
+	values, err := x.Show(ctx, "cutover-dns.socket")
+	switch {
+	case err != nil:
+		x.unseen("DNS hook", err.Error())
+	case values["ActiveState"] != "active":
+		x.fail("DNS hook", "cutover-dns.socket is "+values["ActiveState"]+": no certificate is issued or renewed", "sudo systemctl start cutover-dns.socket")
+	default:
+		x.ok("DNS hook", "cutover-dns.socket waits for it")
+	}
+}
+
 func (x *examination) hold(ctx context.Context) {
 	values, err := x.Show(ctx, "cutover-hold.service")
 	switch {

@@ -1,10 +1,13 @@
 package acme
 
 import (
+	"context"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -38,7 +41,39 @@ func hooked(t *testing.T, ca *pebble.Server, command string) *tlsbridge.DNSHook 
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &tlsbridge.DNSHook{Command: command, Resolvers: []string{names}}
+	return &tlsbridge.DNSHook{Socket: runner(t, command), Resolvers: []string{names}}
+}
+
+// runner runs a hook for each connection to a socket, as cutover-dns@.service does, and returns where that is.
+func runner(t *testing.T, command string) string {
+	t.Helper()
+	folder, err := os.MkdirTemp("", "hook") // t.TempDir is too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(folder) })
+	listener, err := net.Listen("unix", filepath.Join(folder, "socket"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	t.Cleanup(func() {
+		_ = listener.Close()
+		serving.Wait()
+	})
+	serving.Go(func() {
+		for {
+			c, err := listener.Accept()
+			if err != nil {
+				return // closed
+			}
+			serving.Go(func() {
+				_ = (&tlsbridge.DNSProgram{Command: command}).Answer(context.Background(), c) // the other side sees it
+				_ = c.Close()
+			})
+		}
+	})
+	return listener.Addr().String()
 }
 
 func TestNamesAreProvedByACommandOfTheOperators(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -133,39 +134,40 @@ func TestAProgramThatDoesNotStartLeavesNothing(t *testing.T) {
 	}
 }
 
-// burst sends requests at once, and returns what became of them.
-func (m *machine) burst(count int) *report {
-	m.t.Helper()
-	r := &report{}
-	if err := json.Unmarshal([]byte(m.Run(fmt.Sprintf("E2E_BURST=%d %s/service", count, tools))), r); err != nil {
-		m.t.Fatal(err)
+func TestTheStatusSaysWhyAProgramIsNotFoundAndTheOneBeforeServes(t *testing.T) {
+	m := withApp(t, "http", "")
+	expect := func(words ...string) {
+		t.Helper()
+		text := ""
+		t.Cleanup(func() {
+			if t.Failed() {
+				t.Log(text)
+			}
+		})
+		m.Eventually(time.Minute, strings.Join(words, " … "), func() bool {
+			text, _ = m.Try(program + " status")
+			for line := range strings.Lines(text) {
+				if strings.HasPrefix(line, "found by") && containsAll(line, words) {
+					return true
+				}
+			}
+			return false
+		})
 	}
-	return r
+	expect("app:shop: 1 target, looked up at")
+	m.Run("chmod go+w /etc/cutover/apps/shop.current")
+	expect("app:shop: PROBLEM since", "could have been written by others than root", "chmod go-w /etc/cutover/apps/shop.current", "1 target found before")
+	if got := m.get("http://shop.test/"); !strings.HasPrefix(got, "shop:") {
+		t.Errorf("got %q", got)
+	}
+	m.Run("chmod go-w /etc/cutover/apps/shop.current")
+	expect("app:shop: 1 target, looked up at")
+	m.Run(program + " upstreams set v2 app:nosuch")
+	expect("app:nosuch: PROBLEM since", "there is no program nosuch", "cutover app add --help", "0 targets found before")
 }
 
-func TestADeadProgramIsStartedOnceForAHundredRequestsThatWait(t *testing.T) {
-	m := withApp(t, "http", "--env E2E_DELAY=1s")
-	unit, started := "cutover-app@shop:a.service", 1
-	for how, end := range map[string]string{"stopped": "systemctl stop " + unit, "killed": "pid=$(systemctl show -P MainPID " + unit + "); systemctl kill -s KILL " + unit + "; while [ -e /proc/$pid ]; do sleep 0.01; done; sleep 0.2"} { // until its connections are known to be gone
-		var slowest [2]time.Duration
-		for i, count := range []int{1, 100} {
-			m.Run("rm /run/cutover-apps/shop:a.starts; " + end) // as if it had lived for long
-			r := m.burst(count)
-			started++
-			if r.Failures > 0 || r.Requests["burst"] != count {
-				t.Errorf("%s: %d failures: %q", how, r.Failures, r.Failed)
-			}
-			m.Eventually(10*time.Second, "journal", func() bool { return m.starts(unit) >= started })
-			if got := m.starts(unit); got != started {
-				t.Errorf("%s: it was started %d times, not once", how, got-started+1)
-			}
-			slowest[i] = r.Slowest
-		}
-		t.Logf("%s: one request that waits takes %v, of which the start takes 1 s; the last of 100 takes %v more", how, slowest[0], slowest[1]-slowest[0])
-		if slowest[1] > 10*time.Second { // the figure itself is measured on a machine that does nothing else
-			t.Errorf("%s: the last answer took %v", how, slowest[1])
-		}
-	}
+func containsAll(text string, words []string) bool {
+	return !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(text, word) })
 }
 
 func TestAProgramThatDiesAgainAndAgainKeepsItsSocketAndServesOnceItCan(t *testing.T) {

@@ -40,6 +40,7 @@ func beApp(kind string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	listener = &firstAccept{Listener: listener}
 	if kind == "fcgi" {
 		go func() { _ = fcgi.Serve(listener, http.HandlerFunc(answerAsApp)) }() // ends with the program
 		<-stop
@@ -66,6 +67,18 @@ func serveApp(kind string, listener net.Listener, stop <-chan os.Signal) int {
 	return 0
 }
 
+// firstAccept says when the first connection was accepted: until then the program was starting.
+type firstAccept struct {
+	net.Listener
+	once sync.Once
+}
+
+func (l *firstAccept) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	l.once.Do(func() { fmt.Fprintln(os.Stderr, saidAccepted, time.Now().Format(time.RFC3339Nano)) })
+	return c, err
+}
+
 func answerAsApp(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/die":
@@ -83,32 +96,4 @@ func answerAsApp(w http.ResponseWriter, r *http.Request) {
 	}
 	n, _ := io.Copy(io.Discard, r.Body) // a short count shows in the answer
 	fmt.Fprintf(w, "%s: %s %s%s by %d, %d bytes\n", os.Getenv("E2E_NAME"), r.Method, r.Host, r.URL.RequestURI(), os.Getpid(), n)
-}
-
-// burst sends so many GETs at once, and prints what became of them.
-func burst(count int) int {
-	r := &report{Requests: map[string]int{}}
-	var clients sync.WaitGroup
-	for range count {
-		clients.Go(func() {
-			began := time.Now()
-			err := askOnce()
-			r.note("burst", time.Since(began), err)
-		})
-	}
-	clients.Wait()
-	if err := json.NewEncoder(os.Stdout).Encode(r); err != nil {
-		return 1
-	}
-	return 0
-}
-
-func askOnce() error {
-	c, err := dialPlain()
-	if err != nil {
-		return err
-	}
-	defer func() { _ = c.Close() }()
-	_, err = c.post("Connection: close\r\n")
-	return err
 }

@@ -35,6 +35,9 @@ func TestMain(m *testing.M) {
 	if count, err := strconv.Atoi(os.Getenv("E2E_BURST")); err == nil {
 		os.Exit(burst(count))
 	}
+	if request := os.Getenv("E2E_HOOK"); request != "" {
+		os.Exit(askHook(request))
+	}
 	if address := os.Getenv("E2E_STUCK"); address != "" {
 		os.Exit(beStuck(address))
 	}
