@@ -10,22 +10,26 @@ import (
 	"cutover/proxy/upstream"
 )
 
-// peerOf returns the address at the other end of the connection; invalid if there is none.
-func peerOf(r *http.Request) netip.Addr {
-	address, err := netip.ParseAddrPort(r.RemoteAddr)
+// peerOf returns the other end of the connection, its address in normal form; invalid if there is none.
+func peerOf(r *http.Request) netip.AddrPort {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
-		return netip.Addr{}
+		return netip.AddrPort{}
 	}
-	return address.Addr().Unmap().WithZone("")
+	return netip.AddrPortFrom(peer.Addr().Unmap().WithZone(""), peer.Port())
 }
 
-// announced returns whom the PROXY protocol names to a target: the client, with its port if it is the peer itself, and our end of
-// its connection.
-func (e *exchange) announced() upstream.Client {
-	v := upstream.Client{From: netip.AddrPortFrom(e.client, 0)}
-	if peer, err := netip.ParseAddrPort(e.in.RemoteAddr); err == nil && peer.Addr().Unmap().WithZone("") == e.client {
-		v.From = netip.AddrPortFrom(e.client, peer.Port())
+// from returns the client, with its port if it is the peer itself.
+func (e *exchange) from() netip.AddrPort {
+	if e.peer.IsValid() && e.peer.Addr() == e.client {
+		return e.peer
 	}
+	return netip.AddrPortFrom(e.client, 0)
+}
+
+// announced returns whom the PROXY protocol names to a target: the client, and our end of its connection.
+func (e *exchange) announced() upstream.Client {
+	v := upstream.Client{From: e.from()}
 	if here, ok := e.in.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); ok {
 		v.To = netip.AddrPortFrom(here.AddrPort().Addr().Unmap().WithZone(""), here.AddrPort().Port())
 	}
@@ -39,11 +43,15 @@ func (h *Handler) trusts(address netip.Addr) bool {
 // clientOf returns the client's address: the rightmost hop of X-Forwarded-For that is no trusted proxy, if the peer is
 // one. What stands left of it was written by a stranger.
 func (h *Handler) clientOf(r *http.Request) netip.Addr {
-	client := peerOf(r)
-	if !h.trusts(client) {
-		return client
+	peer := peerOf(r).Addr()
+	return h.clientBehind(peer, h.trusts(peer), r.Header)
+}
+
+func (h *Handler) clientBehind(peer netip.Addr, trusted bool, header http.Header) netip.Addr {
+	if !trusted {
+		return peer
 	}
-	return rightmostUntrusted(r.Header["X-Forwarded-For"], client, h.trusts)
+	return rightmostUntrusted(header["X-Forwarded-For"], peer, h.trusts)
 }
 
 // rightmostUntrusted walks the lines of X-Forwarded-For from the peer back towards the client. A hop that cannot be

@@ -20,12 +20,13 @@ type exchange struct {
 	upload   *upload // nil where the request has no body
 	patience *patience
 	began    time.Time
-	id       string     // request id
-	trusted  bool       // the peer's forwarding headers are believed
-	secure   bool       // the visitor speaks https, to us or to a trusted proxy
-	client   netip.Addr // behind trusted proxies; may be invalid
-	network  netip.Addr // that it is counted for; invalid for none
-	host     string     // in normal form
+	id       string         // request id
+	peer     netip.AddrPort // the other end of the connection; may be invalid
+	trusted  bool           // the peer's forwarding headers are believed
+	secure   bool           // the visitor speaks https, to us or to a trusted proxy
+	client   netip.Addr     // behind trusted proxies; may be invalid
+	network  netip.Addr     // that it is counted for; invalid for none
+	host     string         // in normal form
 	decision rules.Decision
 	repair   *repair.Plan  // nil for none
 	paths    repair.Paths  // where there is one
@@ -46,9 +47,10 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request) *exchange {
 	if r.Body != nil && r.Body != http.NoBody {
 		e.upload = &upload{ReadCloser: r.Body}
 	}
-	e.trusted = h.trusts(peerOf(r))
+	e.peer = peerOf(r)
+	e.trusted = h.trusts(e.peer.Addr())
 	e.secure = e.scheme() == "https"
-	e.client = h.clientOf(r)
+	e.client = h.clientBehind(e.peer.Addr(), e.trusted, r.Header)
 	e.id = e.requestID()
 	return e
 }
@@ -69,11 +71,7 @@ func (e *exchange) scheme() string {
 
 // origin is what an application is told that does not read forwarding headers.
 func (e *exchange) origin() upstream.Origin {
-	from := netip.AddrPortFrom(e.client, 0)
-	if peer, err := netip.ParseAddrPort(e.in.RemoteAddr); err == nil && peer.Addr().Unmap().WithZone("") == e.client {
-		from = netip.AddrPortFrom(e.client, peer.Port())
-	}
-	return upstream.Origin{Client: from, HTTPS: e.secure, RequestID: e.id}
+	return upstream.Origin{Client: e.from(), HTTPS: e.secure, RequestID: e.id}
 }
 
 // requestID keeps the id that a trusted proxy gave, and makes one otherwise.

@@ -107,7 +107,7 @@ func dropForwarding(header http.Header, trusted bool) {
 	header.Del("Proxy") // CGI would take it for the proxy that a program is to use
 	for name := range header {
 		spelled := strings.ReplaceAll(name, "_", "-")
-		if rules.IsForwardingHeader(strings.ToLower(spelled)) && (!trusted || spelled != name) {
+		if rules.IsForwardingHeader(spelled) && (!trusted || spelled != name) {
 			delete(header, name)
 		}
 	}
@@ -126,13 +126,17 @@ func keepForwarding(out, in http.Header) {
 // addForwarding says who asks, for what and how. What a trusted proxy before us said is kept.
 func (h *Handler) addForwarding(e *exchange, r *httputil.ProxyRequest) {
 	out := r.Out.Header
-	if peer := peerOf(r.In); peer.IsValid() {
-		chain := peer.String()
+	if peer := e.peer.Addr(); peer.IsValid() {
+		last := peer.String()
+		client, chain := last, last
+		if e.client != peer {
+			client = e.client.String()
+		}
 		if hops := r.In.Header["X-Forwarded-For"]; e.trusted && len(hops) > 0 {
-			chain = strings.Join(hops, ", ") + ", " + chain
+			chain = strings.Join(hops, ", ") + ", " + last
 		}
 		out.Set("X-Forwarded-For", chain)
-		out.Set("X-Real-Ip", e.client.String())
+		out.Set("X-Real-Ip", client)
 	}
 	out.Set("X-Forwarded-Proto", e.scheme())
 	if out.Get("X-Forwarded-Host") == "" {

@@ -143,11 +143,16 @@ func refusal(name string) string {
 	return ""
 }
 
-// IsForwardingHeader reports whether a header, its name in lower case, is one that only a proxy may set.
+// IsForwardingHeader reports whether a header, whatever the case of its name, is one that only a proxy may set.
 func IsForwardingHeader(name string) bool {
-	switch name {
-	case "forwarded", "x-real-ip", "x-request-id":
-		return true
+	for _, whole := range [...]string{"forwarded", "x-real-ip", "x-request-id"} {
+		if strings.EqualFold(name, whole) {
+			return true
+		}
 	}
-	return strings.HasPrefix(name, "x-forwarded-") || strings.HasPrefix(name, "x-cutover-")
+	return hasPrefixFold(name, "x-forwarded-") || hasPrefixFold(name, "x-cutover-")
+}
+
+func hasPrefixFold(text, prefix string) bool {
+	return len(text) >= len(prefix) && strings.EqualFold(text[:len(prefix)], prefix)
 }

@@ -128,6 +128,7 @@ func (d *daemon) components() map[string]func(context.Context) error {
 		"access log":   d.access.Run,
 		"error pages":  d.pages.Run,
 		"status line":  d.keepStatus,
+		"collector":    newCollector(d.memory.Limit).Run,
 		"watchdog":     func(ctx context.Context) error { return d.notifier.RunWatchdog(ctx, d.alive) },
 	}
 }

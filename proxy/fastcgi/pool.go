@@ -16,7 +16,7 @@ const (
 	// it has closed the connection before it read the request, or after.
 	idleUnrepeatable = time.Second
 
-	readBuffer = 16 << 10
+	readBuffer = 32 << 10
 	mostHead   = 16 << 10 // of what a kept connection may remember for the next answer's header
 )
 

@@ -29,21 +29,28 @@ func (c *connection) Write(b []byte) (int, error) {
 }
 
 // readFailed looks at a read that took too long. Before there is a request, net/http waits for a head; one that was not
-// begun is no offence. What is late after the begin of HTTP/2 is the framedConn's business.
+// begun is no offence. What is late after the begin of HTTP/2 is the framedConn's business. At the end of each request net/http
+// lets a read time out by which it has watched whether the client leaves, so what matters is found out before what the error is.
 func (c *connection) readFailed(err error) {
 	if c.framed != nil && !c.framed.head.until.IsZero() {
 		return
 	}
-	var timeout net.Error
-	if !errors.As(err, &timeout) || !timeout.Timeout() {
+	slow := (c.is(http.StateNew) || c.is(http.StateIdle)) && c.heard.Load() != 0
+	late := c.bodyLate()
+	if !slow && !late || !isTimeout(err) {
 		return
 	}
-	if waiting := c.is(http.StateNew) || c.is(http.StateIdle); waiting && c.heard.Load() != 0 {
+	if slow {
 		c.refused(SlowHeader)
 	}
-	if c.bodyLate() {
+	if late {
 		c.over.Store(true)
 	}
+}
+
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
 // last reports whether a request must be the last on its connection since its framing is doubtful: what follows its body

@@ -153,7 +153,7 @@ func TestACheckDoesNotGiveUpTheConnectionThatRequestsShare(t *testing.T) {
 		}
 		return requests.health.isGood(5)
 	})
-	if n := connections.Load(); n > 1 {
+	if n := connections.Load(); n > 3 { // see TestRequestsShareAConnectionOfHTTP2
 		t.Errorf("%d connections", n)
 	}
 }

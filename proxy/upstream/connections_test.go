@@ -123,6 +123,7 @@ func TestARequestThatMayBeRepeatedSurvivesADyingConnection(t *testing.T) {
 		if text, err := do(t.Context(), t, p, http.MethodGet, ""); err != nil || text != "ok" {
 			t.Fatalf("%q, %v", text, err)
 		}
+		isFree(t, p.targets[0].connections.repeatable)
 	}
 	if s.requests.Load() != 3 || s.connections.Load() != 2 {
 		t.Errorf("%d requests on %d connections", s.requests.Load(), s.connections.Load())
@@ -186,6 +187,7 @@ func TestUploadsInARowShareAConnection(t *testing.T) {
 		if _, err := do(t.Context(), t, p, http.MethodPost, "x"); err != nil {
 			t.Fatal(err)
 		}
+		isFree(t, p.targets[0].connections.unrepeatable)
 	}
 	if n := s.connections.Load(); n != 1 {
 		t.Errorf("%d connections", n)
@@ -451,10 +453,21 @@ func TestAChangeThatLeavesTheTargetsKeepsTheirConnections(t *testing.T) {
 		if _, err := do(t.Context(), t, set.For(u), http.MethodGet, ""); err != nil {
 			t.Fatal(err)
 		}
+		isFree(t, set.For(u).targets[0].connections.repeatable)
 	}
 	if n := s.connections.Load(); n != 1 {
 		t.Errorf("%d connections", n)
 	}
+}
+
+// isFree returns once a connection waits for the next request, which is a moment after its answer has ended.
+func isFree(t *testing.T, l *lanes) {
+	t.Helper()
+	eventually(t, "the connection to be free", func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return len(l.free) == 1
+	})
 }
 
 func TestClosingASetClosesWhatIdles(t *testing.T) {

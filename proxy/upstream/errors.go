@@ -3,9 +3,7 @@ package upstream
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
-	"net/http/httptrace"
 )
 
 var (
@@ -55,46 +53,4 @@ func Cause(err error) string {
 func IsTimeout(err error) bool {
 	var timeout net.Error
 	return errors.Is(err, context.DeadlineExceeded) || (errors.As(err, &timeout) && timeout.Timeout())
-}
-
-// progress notes how far an attempt has come.
-type progress struct{ asked, connected bool }
-
-func (p *progress) follow(ctx context.Context) context.Context {
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		// net/http asks again where a connection from before has died and the request may be repeated.
-		GetConn: func(string) { p.asked, p.connected = true, false },
-		GotConn: func(httptrace.GotConnInfo) { p.connected = true },
-	})
-}
-
-// fate is what became of a request that got no answer.
-type fate int
-
-const (
-	unsent fate = iota // no connection could be made
-	sent               // the target may have got something of it
-	unfit              // net/http refuses to send it, and would for every target alike
-)
-
-func (p *progress) fate() fate {
-	switch {
-	case p.connected:
-		return sent
-	case p.asked:
-		return unsent
-	}
-	return unfit
-}
-
-var errUnfit = errors.New("the request cannot be sent")
-
-func (p *progress) explain(err error) error {
-	switch p.fate() {
-	case unsent:
-		return fmt.Errorf("%w: %w", ErrUnreachable, err)
-	case unfit:
-		return fmt.Errorf("%w: %w", errUnfit, err)
-	}
-	return err
 }

@@ -94,6 +94,7 @@ func TestATargetThatIsFoundAgainKeepsItsConnectionsAndCounts(t *testing.T) {
 		if _, err := do(t.Context(), t, pool, http.MethodGet, ""); err != nil {
 			t.Fatal(err)
 		}
+		isFree(t, pool.targets[0].connections.repeatable)
 		f.finds("http://"+address, dead(t).URL)
 		if n > 0 {
 			continue

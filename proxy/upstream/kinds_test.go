@@ -87,12 +87,12 @@ func TestATargetIsAskedInItsProtocolWhereItListens(t *testing.T) {
 func TestRequestsShareAConnectionOfHTTP2(t *testing.T) {
 	address, connections := speaker(t, "tcp")
 	p := newSet(t, Options{}).For(upstreamOf("h2c://" + address))
-	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodGet} {
-		if _, err := do(t.Context(), t, p, method, ""); err != nil {
+	for n := range 20 {
+		if _, err := do(t.Context(), t, p, []string{http.MethodGet, http.MethodPost}[n%2], ""); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if n := connections.Load(); n != 1 {
+	if n := connections.Load(); n > 3 { // net/http may make some before the first is known to be one that can be shared
 		t.Errorf("%d connections", n)
 	}
 }

@@ -384,12 +384,13 @@ func TestRequestsShareAConnectionOfHTTP2OverTLS(t *testing.T) {
 	roots := x509.NewCertPool()
 	roots.AddCert(ca.Certificate)
 	p := newSet(t, Options{Roots: roots}).For(upstreamOf(strings.Replace(server.URL, "https", "h2", 1)))
-	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodGet} {
+	for n := range 20 {
+		method := []string{http.MethodGet, http.MethodPost}[n%2]
 		if got, err := do(t.Context(), t, p, method, ""); err != nil || !strings.HasPrefix(got, "HTTP/2.0") {
 			t.Fatalf("%q, %v", got, err)
 		}
 	}
-	if n := handshakes.Load(); n != 1 {
+	if n := handshakes.Load(); n > 3 { // see TestRequestsShareAConnectionOfHTTP2
 		t.Errorf("%d handshakes", n)
 	}
 }

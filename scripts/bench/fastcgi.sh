@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Measures how much processor time a request to php-fpm takes in front of it, user and system: in nginx, and in Cutover, with the
-# same php-fpm in one run. Prints a table with the bar. All on 127.0.0.1 and a unix socket.
+# same php-fpm in one run; and a request to a target that speaks HTTP. Prints a table with the bar. All on 127.0.0.1 and a unix socket.
 #
 #   scripts/bench/fastcgi.sh            5 rounds of 20,000 requests of each kind: some minutes
 #   scripts/bench/fastcgi.sh 2000 1     fewer requests, and rounds

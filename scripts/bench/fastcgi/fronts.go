@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -23,6 +24,8 @@ const (
 	workers = 4 // of php-fpm, and connections that are kept to it
 	clients = 4
 	address = "127.0.0.1:18090"
+
+	targetAddress = "127.0.0.1:18091"
 )
 
 // process is a program under measurement, with its children.
@@ -102,72 +105,133 @@ func (b *bench) startPHP(ctx context.Context) (*process, error) {
 	return start(ctx, "unix", socket, exec.CommandContext(ctx, b.php, "-n", "-F", "-R", "-y", config)) //nolint:gosec // it is what this program is for
 }
 
-// startNginx starts nginx with one worker; keep is how many connections it keeps.
+// startNginx starts nginx before php-fpm; keep is how many connections it keeps.
 func startNginx(keep int) func(*bench, context.Context) (*process, error) {
 	kept := ""
 	if keep > 0 {
-		kept = fmt.Sprintf("keepalive %d; keepalive_requests 1000000000;", keep)
+		kept = keepConnections(keep)
+	}
+	params := ""
+	for name, value := range map[string]string{
+		"QUERY_STRING": "$query_string", "REQUEST_METHOD": "$request_method", "CONTENT_TYPE": "$content_type", "CONTENT_LENGTH": "$content_length",
+		"SCRIPT_NAME": "$fastcgi_script_name", "SCRIPT_FILENAME": "$document_root$fastcgi_script_name", "REQUEST_URI": "$request_uri",
+		"DOCUMENT_URI": "$document_uri", "DOCUMENT_ROOT": "$document_root", "SERVER_PROTOCOL": "$server_protocol", "REQUEST_SCHEME": "$scheme",
+		"GATEWAY_INTERFACE": "CGI/1.1", "SERVER_SOFTWARE": "nginx/$nginx_version", "REMOTE_ADDR": "$remote_addr", "REMOTE_PORT": "$remote_port",
+		"SERVER_PORT": "$server_port", "SERVER_NAME": "$server_name", "REDIRECT_STATUS": "200",
+	} {
+		params += fmt.Sprintf("fastcgi_param %s %s;\n", name, value)
 	}
 	return func(b *bench, ctx context.Context) (*process, error) {
-		params := ""
-		for name, value := range map[string]string{
-			"QUERY_STRING": "$query_string", "REQUEST_METHOD": "$request_method", "CONTENT_TYPE": "$content_type", "CONTENT_LENGTH": "$content_length",
-			"SCRIPT_NAME": "$fastcgi_script_name", "SCRIPT_FILENAME": "$document_root$fastcgi_script_name", "REQUEST_URI": "$request_uri",
-			"DOCUMENT_URI": "$document_uri", "DOCUMENT_ROOT": "$document_root", "SERVER_PROTOCOL": "$server_protocol", "REQUEST_SCHEME": "$scheme",
-			"GATEWAY_INTERFACE": "CGI/1.1", "SERVER_SOFTWARE": "nginx/$nginx_version", "REMOTE_ADDR": "$remote_addr", "REMOTE_PORT": "$remote_port",
-			"SERVER_PORT": "$server_port", "SERVER_NAME": "$server_name", "REDIRECT_STATUS": "200",
-		} {
-			params += fmt.Sprintf("fastcgi_param %s %s;\n", name, value)
-		}
-		user := ""
-		if os.Geteuid() == 0 {
-			user = "user root;"
-		}
-		config, err := b.write("nginx.conf", fmt.Sprintf(`%[1]s worker_processes 1; daemon off; pid %[2]s/nginx.pid; error_log %[2]s/nginx.log warn;
-events { worker_connections 512; }
-http { access_log off; keepalive_requests 1000000000; root %[2]s;
-client_body_temp_path %[2]s/t1; proxy_temp_path %[2]s/t2; fastcgi_temp_path %[2]s/t3; uwsgi_temp_path %[2]s/t4; scgi_temp_path %[2]s/t5;
-upstream php { server unix:%[2]s/php.sock; %[3]s }
-server { listen %[4]s; location ~ \.php$ { try_files $uri =404; fastcgi_pass php; fastcgi_keep_conn %[5]s; %[6]s } } }
-`, user, b.dir, kept, address, map[bool]string{true: "on", false: "off"}[keep > 0], params))
-		if err != nil {
-			return nil, err
-		}
-		return start(ctx, "tcp", address, exec.CommandContext(ctx, b.nginx, "-p", b.dir, "-e", b.dir+"/nginx.log", "-c", config)) //nolint:gosec // as for php-fpm
+		return b.startNginxWith(ctx, fmt.Sprintf("server unix:%s/php.sock; %s", b.dir, kept),
+			fmt.Sprintf("try_files $uri =404; fastcgi_pass application; fastcgi_keep_conn %s; %s", map[bool]string{true: "on", false: "off"}[keep > 0], params))
 	}
 }
 
-// startCutover starts the program itself, without a line for each request, as the others; keep is how many connections it keeps.
+func keepConnections(n int) string {
+	return fmt.Sprintf("keepalive %d; keepalive_requests 1000000000;", n)
+}
+
+// startNginxHTTP starts nginx before a target that speaks HTTP, with the header fields that Cutover adds.
+func (b *bench) startNginxHTTP(ctx context.Context) (*process, error) {
+	fields := `proxy_set_header Connection ""; `
+	for name, value := range map[string]string{
+		"Host": "$http_host", "X-Forwarded-For": "$proxy_add_x_forwarded_for", "X-Forwarded-Proto": "$scheme", "X-Forwarded-Host": "$http_host",
+		"X-Real-IP": "$remote_addr", "X-Request-Id": "$request_id", "CDN-Loop": "nginx",
+	} {
+		fields += fmt.Sprintf("proxy_set_header %s %s; ", name, value)
+	}
+	return b.startNginxWith(ctx, "server "+targetAddress+"; "+keepConnections(clients), "proxy_pass http://application; proxy_http_version 1.1; "+fields)
+}
+
+// startNginxWith starts nginx with one worker.
+func (b *bench) startNginxWith(ctx context.Context, upstream, location string) (*process, error) {
+	user := ""
+	if os.Geteuid() == 0 {
+		user = "user root;"
+	}
+	config, err := b.write("nginx.conf", fmt.Sprintf(`%[1]s worker_processes 1; daemon off; pid %[2]s/nginx.pid; error_log %[2]s/nginx.log warn;
+events { worker_connections 512; }
+http { access_log off; keepalive_requests 1000000000; root %[2]s;
+client_body_temp_path %[2]s/t1; proxy_temp_path %[2]s/t2; fastcgi_temp_path %[2]s/t3; uwsgi_temp_path %[2]s/t4; scgi_temp_path %[2]s/t5;
+upstream application { %[3]s }
+server { listen %[4]s; location ~ \.php$ { %[5]s } } }
+`, user, b.dir, upstream, address, location))
+	if err != nil {
+		return nil, err
+	}
+	return start(ctx, "tcp", address, exec.CommandContext(ctx, b.nginx, "-p", b.dir, "-e", b.dir+"/nginx.log", "-c", config)) //nolint:gosec // as for php-fpm
+}
+
+// startCutover starts the program itself before php-fpm; keep is how many connections it keeps.
 func startCutover(keep int) func(*bench, context.Context) (*process, error) {
 	return func(b *bench, ctx context.Context) (*process, error) {
-		state, err := os.MkdirTemp(b.dir, "cutover-")
-		if err != nil {
-			return nil, err
-		}
-		listener, err := net.Listen("tcp", address) //nolint:noctx // it does not wait
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = listener.Close() }() // the child has its own
-		file, err := listener.(*net.TCPListener).File()
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = file.Close() }()
-		environment := append(os.Environ(), "CUTOVER_STATE_DIR="+state, "CUTOVER_RUNTIME_DIR="+state, "CUTOVER_ACME_ISSUER=off", "CUTOVER_ACCESS_LOG=off", "CUTOVER_CONFIG=")
-		serve := exec.CommandContext(ctx, "sh", "-c", `LISTEN_PID=$$ exec "$0" serve`, b.cutover) //nolint:gosec // it is what this program is for
-		serve.Env, serve.ExtraFiles = append(environment, "LISTEN_FDS=1", "LISTEN_FDNAMES=http"), []*os.File{file}
-		p, err := start(ctx, "unix", filepath.Join(state, "admin.sock"), serve)
-		if err != nil {
-			return nil, err
-		}
-		set := exec.CommandContext(ctx, b.cutover, "upstreams", "set", "v1", "fcgi+unix:"+filepath.Join(b.dir, "php.sock"), "--fcgi-root", b.dir, "--fcgi-keep", strconv.Itoa(keep)) //nolint:gosec // as above
-		set.Env = environment
-		if said, err := set.CombinedOutput(); err != nil {
-			return nil, errors.Join(fmt.Errorf("%w: %s", err, said), p.stop())
-		}
-		return p, nil
+		return b.startCutoverBefore(ctx, "fcgi+unix:"+filepath.Join(b.dir, "php.sock"), "--fcgi-root", b.dir, "--fcgi-keep", strconv.Itoa(keep))
 	}
+}
+
+// startCutoverHTTP starts the program itself before a target that speaks HTTP.
+func (b *bench) startCutoverHTTP(ctx context.Context) (*process, error) {
+	return b.startCutoverBefore(ctx, "http://"+targetAddress)
+}
+
+// startCutoverBefore starts the program without a line for each request, as the others.
+func (b *bench) startCutoverBefore(ctx context.Context, target string, settings ...string) (*process, error) {
+	state, err := os.MkdirTemp(b.dir, "cutover-")
+	if err != nil {
+		return nil, err
+	}
+	listener, err := net.Listen("tcp", address) //nolint:noctx // it does not wait
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = listener.Close() }() // the child has its own
+	file, err := listener.(*net.TCPListener).File()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = file.Close() }()
+	environment := append(os.Environ(), "CUTOVER_STATE_DIR="+state, "CUTOVER_RUNTIME_DIR="+state, "CUTOVER_ACME_ISSUER=off", "CUTOVER_ACCESS_LOG=off", "CUTOVER_CONFIG=")
+	serve := exec.CommandContext(ctx, "sh", "-c", `LISTEN_PID=$$ exec "$0" serve`, b.cutover) //nolint:gosec // it is what this program is for
+	serve.Env, serve.ExtraFiles = append(environment, "LISTEN_FDS=1", "LISTEN_FDNAMES=http"), []*os.File{file}
+	p, err := start(ctx, "unix", filepath.Join(state, "admin.sock"), serve)
+	if err != nil {
+		return nil, err
+	}
+	set := exec.CommandContext(ctx, b.cutover, append([]string{"upstreams", "set", "v1", target}, settings...)...) //nolint:gosec // as above
+	set.Env = environment
+	if said, err := set.CombinedOutput(); err != nil {
+		return nil, errors.Join(fmt.Errorf("%w: %s", err, said), p.stop())
+	}
+	return p, nil
+}
+
+// startTarget starts what answers over HTTP as the pages of php-fpm do.
+func startTarget(ctx context.Context) (*process, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	return start(ctx, "tcp", targetAddress, exec.CommandContext(ctx, self, "-target")) //nolint:gosec // itself
+}
+
+// serveTarget is that, until it is told to end.
+func serveTarget(ctx context.Context) error {
+	return serveUntil(ctx, targetAddress, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		response, err := canned{}.RoundTrip(r)
+		if err != nil {
+			return // it never fails
+		}
+		defer func() { _ = response.Body.Close() }()
+		maps.Copy(w.Header(), response.Header)
+		_, _ = io.Copy(w, response.Body) // who has left needs no answer
+	}))
+}
+
+func serveUntil(ctx context.Context, address string, handler http.Handler) error {
+	server := &http.Server{Addr: address, Handler: handler, ReadHeaderTimeout: time.Minute}
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+	defer stop()
+	return server.ListenAndServe()
 }
 
 // startGo starts Go's HTTP server and reverse proxy, with an answer that is there.
@@ -188,10 +252,7 @@ func serveGo(ctx context.Context) error {
 		Transport:  canned{},
 		BufferPool: &buffers{},
 	}
-	server := &http.Server{Addr: address, Handler: handler, ReadHeaderTimeout: time.Minute}
-	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
-	defer stop()
-	return server.ListenAndServe()
+	return serveUntil(ctx, address, handler)
 }
 
 // buffers are those that the reverse proxy copies with.

@@ -1,5 +1,5 @@
 // Command fastcgi measures how much processor time a request to php-fpm takes in front of it: in nginx and in Cutover, with the same
-// php-fpm in one run. It prints a table.
+// php-fpm in one run; and one to a target that speaks HTTP, over connections that are kept. It prints a table.
 package main
 
 import (
@@ -31,13 +31,15 @@ type bench struct {
 	strict                   bool
 	out                      io.Writer
 
-	fpm *process
+	fpm    *process
+	target *process // that speaks HTTP
 }
 
 // front is what stands before php-fpm.
 type front struct {
 	name  string
 	start func(b *bench, ctx context.Context) (*process, error)
+	http  bool // before the target that speaks HTTP
 }
 
 // load is what is asked for.
@@ -48,7 +50,7 @@ type load struct {
 }
 
 // figure is what one request took, in the median of the rounds.
-type figure struct{ front, php time.Duration }
+type figure struct{ front, behind time.Duration }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	b := bench{out: stdout}
@@ -61,11 +63,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.BoolVar(&b.strict, "strict", false, "a bar that is missed is an error")
 	flags.StringVar(&b.cutover, "cutover", "", "Cutover's program")
 	serve := flags.Bool("serve", false, "for the program itself: be a front that answers by itself")
+	target := flags.Bool("target", false, "for the program itself: be a target that speaks HTTP")
 	if flags.Parse(args) != nil {
 		return 2
 	}
 	if *serve {
 		return report(stderr, serveGo(ctx))
+	}
+	if *target {
+		return report(stderr, serveTarget(ctx))
 	}
 	if b.php == "" || b.nginx == "" || b.cutover == "" {
 		flags.Usage()
@@ -95,12 +101,18 @@ func (b *bench) measure(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.fpm.stop()) }()
+	if b.target, err = startTarget(ctx); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.target.stop()) }()
 	fronts := []front{
-		{"nginx", startNginx(0)},
-		{"cutover", startCutover(0)},
-		{"nginx, kept", startNginx(workers)},
-		{"cutover, kept", startCutover(workers)},
-		{"go", func(_ *bench, ctx context.Context) (*process, error) { return startGo(ctx) }},
+		{"nginx", startNginx(0), false},
+		{"cutover", startCutover(0), false},
+		{"nginx, kept", startNginx(workers), false},
+		{"cutover, kept", startCutover(workers), false},
+		{"nginx, HTTP", (*bench).startNginxHTTP, true},
+		{"cutover, HTTP", (*bench).startCutoverHTTP, true},
+		{"go", func(_ *bench, ctx context.Context) (*process, error) { return startGo(ctx) }, false},
 	}
 	loads := []load{{"1 KB page", "/small.php", 0, 1000}, {"100 KB page", "/large.php", 0, 100_000}, {"1 KB form", "/small.php", 1000, 1000}}
 	all := map[string][]figure{}
@@ -121,16 +133,20 @@ func (b *bench) round(ctx context.Context, f front, loads []load, all map[string
 		return err
 	}
 	defer func() { err = errors.Join(err, p.stop()) }()
+	behind := b.fpm
+	if f.http {
+		behind = b.target
+	}
 	for _, l := range loads {
 		if err := ask(ctx, l, b.requests/20); err != nil { // warm
 			return err
 		}
-		front, php := p.used(), b.fpm.used()
+		front, behindIt := p.used(), behind.used()
 		if err := ask(ctx, l, b.requests); err != nil {
 			return err
 		}
 		n := time.Duration(b.requests)
-		all[f.name+l.name] = append(all[f.name+l.name], figure{(p.used() - front) / n, (b.fpm.used() - php) / n})
+		all[f.name+l.name] = append(all[f.name+l.name], figure{(p.used() - front) / n, (behind.used() - behindIt) / n})
 	}
 	return nil
 }
@@ -144,15 +160,15 @@ func median(figures []figure, of func(figure) time.Duration) time.Duration {
 	return sorted[len(sorted)/2]
 }
 
-// table prints what was measured; the ratio that counts is that of the fronts, without php-fpm. "Go's server and reverse proxy" is
+// table prints what was measured; the ratio that counts is that of the fronts, without what is behind them. "Go's server and reverse proxy" is
 // what those take with an answer that is there.
 func (b *bench) table(loads []load, all map[string][]figure) error {
 	front := func(f figure) time.Duration { return f.front }
-	whole := func(f figure) time.Duration { return f.front + f.php }
+	whole := func(f figure) time.Duration { return f.front + f.behind }
 	missed := 0
-	fmt.Fprintf(b.out, "| processor time a request, %d × %d requests | nginx | Cutover | Go's server and reverse proxy alone | ratio | with php-fpm, ratio | bar %.1f |\n|---|---|---|---|---|---|---|\n", b.rounds, b.requests, bar)
+	fmt.Fprintf(b.out, "| processor time a request, %d × %d requests | nginx | Cutover | Go's server and reverse proxy alone | ratio | with what is behind, ratio | bar %.1f |\n|---|---|---|---|---|---|---|\n", b.rounds, b.requests, bar)
 	for _, l := range loads {
-		for _, kind := range []string{"", ", kept"} {
+		for _, kind := range []string{"", ", kept", ", HTTP"} {
 			nginx, ours, alone := all["nginx"+kind+l.name], all["cutover"+kind+l.name], all["go"+l.name]
 			ratio := float64(median(ours, front)) / float64(median(nginx, front))
 			total := float64(median(ours, whole)) / float64(median(nginx, whole))
