@@ -68,6 +68,7 @@ func newConnections(o Options, address rules.Address, m manner) *connections {
 	}
 	c.repeatable = newLanes(func() *http.Transport { return c.newTransport(idleRepeatable) })
 	c.unrepeatable = newLanes(func() *http.Transport { return c.newTransport(idleUnrepeatable) })
+	c.unrepeatable.careful = true
 	if c.multiplexes() {
 		c.multiplexed = c.newMultiplexed()
 	}

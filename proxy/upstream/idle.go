@@ -93,6 +93,16 @@ func (u *idleUpload) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// again is that of the body which is watched.
+func (u *idleUpload) again() (io.ReadCloser, error) {
+	body, ok := u.ReadCloser.(rewindable)
+	if !ok {
+		return nil, errLost
+	}
+	fresh, err := body.again()
+	return u.idle.upload(fresh), err
+}
+
 func (u *idleUpload) Close() error {
 	u.idle.up.Stop()
 	return u.ReadCloser.Close()

@@ -132,7 +132,7 @@ func (p *Pool) attempt(t *target, r *http.Request, w *wish, body *keptBody) (*ht
 	if body != nil {
 		// The transport closes a body even when it cannot connect; it must stay for the next target.
 		out.Body = idle.upload(body.open())
-		if t.connections.multiplexed != nil {
+		if t.connections.multiplexed != nil && !isUpgrade(r) {
 			out.GetBody = body.again // a connection that others share may be given up at the moment when it is chosen
 		}
 	}
