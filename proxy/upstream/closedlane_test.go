@@ -186,8 +186,8 @@ func TestOnlyARequestOfWhichNothingCouldBeWrittenIsSentOverAnotherConnection(t *
 		{"x", 0, 10, true},
 		{"x", 1, 10, false},
 		{"", 0, 0, true},
-		{strings.Repeat("x", 100<<10), 0, 10, false},
-		{strings.Repeat("x", 100<<10), 0, 1 << 20, true},
+		{strings.Repeat("x", 100<<10), 0, -1, true}, // nothing of a body is read before the header was written
+		{strings.Repeat("x", 100<<10), 1, -1, false},
 	} {
 		f := newFickle(t)
 		breaks := new(atomic.Int64)

@@ -54,8 +54,8 @@ func (p *Pool) keep(r *http.Request) *keptBody {
 		return nil
 	}
 	k := &keptBody{source: r.Body, most: -1}
-	if p.upstream.RetryBody > 0 {
-		k.most = p.upstream.RetryBody // of a POST, too: the same target gets it again if nothing of it was sent; see lanes
+	if isIdempotent(r.Method) && len(p.targets) > 1 && p.upstream.Retries > 0 && p.upstream.RetryBody > 0 {
+		k.most = p.upstream.RetryBody
 	}
 	return k
 }

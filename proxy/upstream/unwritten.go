@@ -10,7 +10,8 @@ import (
 
 // A target closes a connection that rests, and may do so at the moment when it gets a request. As long as nothing of that was
 // written, it can be sent again, be it a POST. net/http does so only if it has a GetBody; but with one it repeats every request that
-// has an Idempotency-Key, sent or not. So lanes see to it themselves.
+// has an Idempotency-Key, sent or not. So lanes see to it themselves. The body need not be kept for it: net/http writes the header before
+// it reads any of it.
 
 // takeOpen is take for a request, and returns the lane's connection, nil if it is to be made. One that the target has closed is of
 // no use, though the transport may not know yet.
