@@ -33,8 +33,9 @@ type connections struct {
 	options Options
 	address rules.Address
 	manner  manner
-	secure  *security    // nil if the target speaks no TLS
-	usually atomic.Int64 // nanoseconds that making a connection takes
+	secure  *security // nil if the target speaks no TLS
+	// Nanoseconds that making a connection takes, and the handshake of TLS that comes after.
+	usually, securing atomic.Int64
 
 	// HTTP/1.1 carries WebSocket, and hands trailers and early answers through as they are.
 	repeatable, unrepeatable *lanes
@@ -128,13 +129,13 @@ func (c *connections) dial(ctx context.Context) (net.Conn, error) {
 	if c.address.Network == "tcp" {
 		dialer.Control = giveUpAfter(c.options.vanishedTimeout())
 	}
-	hesitant, stop := c.hesitantly(ctx)
+	hesitant, stop := c.hesitantly(ctx, c.hesitation())
 	defer stop()
 	began := time.Now()
 	conn, err := dialPatiently(hesitant, dialer, c.address.Network, c.address.Dial)
 	switch {
 	case err == nil:
-		c.connectedIn(time.Since(began))
+		note(&c.usually, time.Since(began))
 	case errors.Is(context.Cause(hesitant), errHangs):
 		err = errHangs
 	}
@@ -153,11 +154,18 @@ func (c *connections) dialTLS(ctx context.Context, protocol string) (net.Conn, e
 	if err != nil {
 		return nil, err
 	}
-	conn, err := c.secure.handshake(ctx, plain, protocol)
-	if err != nil {
-		return nil, err // not a nil *tls.Conn
+	hesitant, stop := c.hesitantly(ctx, c.hesitationTLS())
+	defer stop()
+	began := time.Now()
+	conn, err := c.secure.handshake(hesitant, plain, protocol)
+	switch {
+	case err == nil:
+		note(&c.securing, time.Since(began))
+		return conn, nil
+	case errors.Is(context.Cause(hesitant), errHangs):
+		return nil, errHangs
 	}
-	return conn, nil
+	return nil, err // not a nil *tls.Conn
 }
 
 func (c *connections) connectTimeout() time.Duration {
