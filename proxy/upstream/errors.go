@@ -60,11 +60,14 @@ func IsTimeout(err error) bool {
 // progress notes how far an attempt has come.
 type progress struct{ asked, connected bool }
 
-func (p *progress) follow(ctx context.Context) context.Context {
+func (p *progress) follow(ctx context.Context, idle *idle) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		// net/http asks again where a connection from before has died and the request may be repeated.
 		GetConn: func(string) { p.asked, p.connected = true, false },
-		GotConn: func(httptrace.GotConnInfo) { p.connected = true },
+		GotConn: func(got httptrace.GotConnInfo) {
+			p.connected = true
+			idle.sendsOver(got.Conn)
+		},
 	})
 }
 

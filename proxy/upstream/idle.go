@@ -22,6 +22,7 @@ type idle struct {
 	cancel   context.CancelCauseFunc
 	expired  atomic.Bool
 	up, down *time.Timer // of what is waited for; each is one goroutine's at a time
+	taking   taking
 }
 
 // withIdle returns the context of an attempt, which over ends. The idle is nil if nobody may want to end the attempt.
@@ -33,7 +34,7 @@ func (p *Pool) withIdle(ctx context.Context, mayMove bool) (context.Context, *id
 	ctx, cancel := context.WithCancelCause(ctx)
 	i := &idle{limit: limit, cancel: cancel}
 	if limit > 0 {
-		i.up, i.down = i.newTimer(), i.newTimer()
+		i.up, i.down = i.newTimer(i.steps(), i.lookAtUpload), i.newTimer(limit, i.expire)
 	}
 	return ctx, i
 }
@@ -42,13 +43,15 @@ func (p *Pool) withIdle(ctx context.Context, mayMove bool) (context.Context, *id
 func (i *idle) watches() bool { return i != nil && i.limit > 0 }
 
 // newTimer returns one that stands still.
-func (i *idle) newTimer() *time.Timer {
-	t := time.AfterFunc(i.limit, func() {
-		i.expired.Store(true)
-		i.cancel(errIdle)
-	})
+func (*idle) newTimer(limit time.Duration, end func()) *time.Timer {
+	t := time.AfterFunc(limit, end)
 	t.Stop()
 	return t
+}
+
+func (i *idle) expire() {
+	i.expired.Store(true)
+	i.cancel(errIdle)
 }
 
 // over is for when the attempt is.
@@ -57,7 +60,7 @@ func (i *idle) over() {
 		return
 	}
 	if i.watches() {
-		i.up.Stop()
+		i.rest()
 		i.down.Stop()
 	}
 	i.cancel(nil)
@@ -71,7 +74,8 @@ func (i *idle) explain(err error) error {
 	return err
 }
 
-// upload watches how a target takes a request's body: each Read but the first says that it has taken what came before.
+// upload watches how a target takes a request's body: each Read but the first says that it has taken what came before, and its
+// machine says what it has taken of that.
 func (i *idle) upload(body io.ReadCloser) io.ReadCloser {
 	if !i.watches() {
 		return body
@@ -85,10 +89,10 @@ type idleUpload struct {
 }
 
 func (u *idleUpload) Read(p []byte) (int, error) {
-	u.idle.up.Stop()
+	u.idle.rest()
 	n, err := u.ReadCloser.Read(p)
-	if err == nil && !u.idle.expired.Load() {
-		u.idle.up.Reset(u.idle.limit)
+	if err == nil {
+		u.idle.begin()
 	}
 	return n, err
 }
@@ -104,7 +108,7 @@ func (u *idleUpload) again() (io.ReadCloser, error) {
 }
 
 func (u *idleUpload) Close() error {
-	u.idle.up.Stop()
+	u.idle.rest()
 	return u.ReadCloser.Close()
 }
 

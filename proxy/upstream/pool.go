@@ -128,7 +128,7 @@ func (p *Pool) attempt(t *target, r *http.Request, w *wish, body *keptBody) (*ht
 	progress := &progress{}
 	ctx, idle := p.withIdle(r.Context(), p.mayMove(r, w))
 	ctx = p.withAlternative(ctx, w)
-	out := r.WithContext(progress.follow(ctx))
+	out := r.WithContext(progress.follow(ctx, idle))
 	if body != nil {
 		// The transport closes a body even when it cannot connect; it must stay for the next target.
 		out.Body = idle.upload(body.open())

@@ -35,23 +35,32 @@ func (at *lane) connection() *laneConn {
 // hasEnded reports whether something else than a request's answer is there to read on a connection that rests: its end, or what
 // nobody has asked for. It never waits.
 func hasEnded(conn net.Conn) bool {
+	raw := socketOf(conn)
+	if raw == nil {
+		return false
+	}
+	readable := true
+	err := raw.Control(func(fd uintptr) { // not Read, for which the transport's own would have to end
+		_, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		readable = err != syscall.EAGAIN
+	})
+	return err != nil || readable
+}
+
+// socketOf returns what a connection is for the kernel; nil if that is not known.
+func socketOf(conn net.Conn) syscall.RawConn {
 	if secure, ok := conn.(*tls.Conn); ok {
 		conn = secure.NetConn()
 	}
 	socket, ok := conn.(syscall.Conn)
 	if !ok {
-		return false
+		return nil
 	}
 	raw, err := socket.SyscallConn()
 	if err != nil {
-		return true
+		return nil
 	}
-	readable := true
-	err = raw.Control(func(fd uintptr) { // not Read, for which the transport's own would have to end
-		_, _, err := syscall.Recvfrom(int(fd), make([]byte, 1), syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
-		readable = err != syscall.EAGAIN
-	})
-	return err != nil || readable
+	return raw
 }
 
 // hasWrittenNothing reports whether a request that got no answer was to be sent over the connection from before and nothing of it
