@@ -186,6 +186,8 @@ func TestUploadsInARowShareAConnection(t *testing.T) {
 		if _, err := do(t.Context(), t, p, http.MethodPost, "x"); err != nil {
 			t.Fatal(err)
 		}
+		lanes := p.targets[0].connections.unrepeatable
+		eventually(t, "the connection to be free", func() bool { lanes.mu.Lock(); defer lanes.mu.Unlock(); return len(lanes.free) == 1 })
 	}
 	if n := s.connections.Load(); n != 1 {
 		t.Errorf("%d connections", n)
