@@ -81,6 +81,7 @@ func openDaemon(ctx context.Context, c Config, follow bool, sockets systemd.Sock
 func (d *daemon) openRules(ctx context.Context, follow bool) (err error) {
 	options := storeOptions(d.config)
 	options.Follow = follow
+	options.LockPatience = patience // a verb that found no daemon a moment ago holds them for as long as it takes
 	options.Log = d.log
 	options.RefuseTarget = d.own.refuse
 	d.store, err = store.Open(ctx, options)

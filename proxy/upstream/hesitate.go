@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -12,6 +13,9 @@ const (
 	// Happy Eyeballs (RFC 8305 §5) gives an address. One that is known to take longer gets four times of what it takes, since TLS
 	// is to come.
 	hesitation = 250 * time.Millisecond
+
+	// hesitationTLS is the same for the handshake that follows, in which a target that is busy has something to compute.
+	hesitationTLS = time.Second
 
 	// doubted is for how long a target gets no requests, while others can have them, after a connection to it hung.
 	doubted = time.Second
@@ -45,13 +49,13 @@ func (a *alternative) exists() bool {
 
 // hesitantly returns a context for making a connection, which ends early if that hangs and the request can go elsewhere; explain
 // says so. The caller calls stop.
-func (c *connections) hesitantly(ctx context.Context) (hesitant context.Context, stop func()) {
+func (c *connections) hesitantly(ctx context.Context, patience time.Duration) (hesitant context.Context, stop func()) {
 	other, _ := ctx.Value(alternativeKey{}).(*alternative)
 	if other == nil {
 		return ctx, func() {}
 	}
 	hesitant, cancel := context.WithCancelCause(ctx)
-	timer := time.AfterFunc(c.hesitation(), func() {
+	timer := time.AfterFunc(patience, func() {
 		if other.exists() {
 			cancel(errHangs)
 		}
@@ -66,13 +70,17 @@ func (c *connections) hesitation() time.Duration {
 	return max(hesitation, 4*time.Duration(c.usually.Load()))
 }
 
-// connectedIn notes how long a connection took. Of those at the same moment some may be lost.
-func (c *connections) connectedIn(took time.Duration) {
-	before := time.Duration(c.usually.Load())
+func (c *connections) hesitationTLS() time.Duration {
+	return max(hesitationTLS, 4*time.Duration(c.securing.Load()))
+}
+
+// note averages how long something takes. Of those at the same moment some may be lost.
+func note(usually *atomic.Int64, took time.Duration) {
+	before := time.Duration(usually.Load())
 	if before == 0 {
 		before = took
 	}
-	c.usually.Store(int64((3*before + took) / 4))
+	usually.Store(int64((3*before + took) / 4))
 }
 
 func (s *state) doubt(now time.Time) { s.doubtedUntil.Store(now.Add(doubted).UnixNano()) }

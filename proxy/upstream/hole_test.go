@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"slices"
 	"sync"
@@ -88,12 +89,12 @@ func TestATargetThatIsFarAwayIsGivenTheTimeThatItTakes(t *testing.T) {
 	if c.hesitation() != hesitation {
 		t.Errorf("at first %v", c.hesitation())
 	}
-	c.connectedIn(time.Millisecond)
+	note(&c.usually, time.Millisecond)
 	if c.hesitation() != hesitation {
 		t.Errorf("near by %v", c.hesitation())
 	}
 	for range 20 {
-		c.connectedIn(300 * time.Millisecond)
+		note(&c.usually, 300*time.Millisecond)
 	}
 	if got := c.hesitation(); got < time.Second || got > 1200*time.Millisecond {
 		t.Errorf("far away %v", got)
@@ -139,4 +140,37 @@ func TestNoSafeRequestFailsOrWaitsForLongWhileOneOfThreeTargetsIsABlackHole(t *t
 	slices.Sort(before)
 	slices.Sort(after)
 	t.Logf("until then %d requests, the slowest %v; since then %d, p99 %v; %d failed", len(before), before[len(before)-1], len(after), after[len(after)*99/100], failed.Load())
+}
+
+// mute is a target that takes connections and says nothing, over TLS.
+func mute(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	return "https://" + listener.Addr().String()
+}
+
+func TestNobodyWaitsForAHandshakeThatHangsWhileAnotherTargetIsThere(t *testing.T) {
+	u := firstOf(mute(t), newScript(t).URL)
+	u.Timeouts.TLS = forEver.Seconds()
+	set := newSet(t, Options{})
+	if text, err := do(t.Context(), t, set.For(u), http.MethodPost, "x"); err != nil || text != "ok" {
+		t.Errorf("%q, %v", text, err)
+	}
+	if s := set.Status()[0].Targets[0]; s.Failures != 1 || s.Requests != 1 || !s.FailingSince.IsZero() {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestTheLastTargetIsGivenTheTimeForItsHandshake(t *testing.T) {
+	u := firstOf(dead(t).URL, mute(t))
+	u.Timeouts.TLS = 1.5
+	began := time.Now()
+	_, err := do(t.Context(), t, newSet(t, Options{}).For(u), http.MethodGet, "")
+	if took := time.Since(began); Cause(err) != "dial" || !IsTimeout(err) || took < 1500*time.Millisecond {
+		t.Errorf("%v after %v", err, took)
+	}
 }

@@ -10,11 +10,13 @@ import (
 // progress notes how far an attempt has come.
 type progress struct {
 	asked, connected bool
+	idle             *idle                  // is told of the connection
 	outer            *httptrace.ClientTrace // of whoever makes the request; nil if he follows nothing
 }
 
 // follow returns a context by which the progress is told.
-func (p *progress) follow(ctx context.Context) context.Context {
+func (p *progress) follow(ctx context.Context, idle *idle) context.Context {
+	p.idle = idle
 	trace := &httptrace.ClientTrace{}
 	if p.outer = httptrace.ContextClientTrace(ctx); p.outer != nil {
 		*trace = *p.outer
@@ -34,6 +36,7 @@ func (p *progress) getConn(address string) {
 
 func (p *progress) gotConn(info httptrace.GotConnInfo) {
 	p.connected = true
+	p.idle.sendsOver(info.Conn)
 	if p.outer != nil && p.outer.GotConn != nil {
 		p.outer.GotConn(info)
 	}

@@ -14,7 +14,7 @@ func TestWhoeverFollowsARequestIsToldWhileItsProgressIsNoted(t *testing.T) {
 		GotFirstResponseByte: func() { told = append(told, "byte") },
 	})
 	p := &progress{}
-	trace := httptrace.ContextClientTrace(p.follow(ctx))
+	trace := httptrace.ContextClientTrace(p.follow(ctx, &idle{}))
 	if p.fate() != unfit {
 		t.Error(p.fate())
 	}

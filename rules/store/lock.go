@@ -1,16 +1,34 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // ErrLocked says that another process holds the rules.
 var ErrLocked = errors.New("another process holds the rules")
+
+const lockAgain = 20 * time.Millisecond // between attempts
+
+// awaitLock is takeLock with patience.
+func awaitLock(ctx context.Context, o *Options) (*os.File, error) {
+	deadline := time.Now().Add(o.LockPatience)
+	for {
+		lock, err := takeLock(o.Dir)
+		if !errors.Is(err, ErrLocked) || !time.Now().Before(deadline) {
+			return lock, err
+		}
+		if ended := rest(ctx, lockAgain); ended != nil {
+			return nil, errors.Join(err, ended)
+		}
+	}
+}
 
 // takeLock makes this process the only writer, until the file is closed. The kernel drops the lock with the process,
 // however it ends.

@@ -19,7 +19,7 @@ import (
 )
 
 // Open takes the lock, opens the database (making it if it is missing), brings its schema up to date and loads the
-// first view. Nothing keeps running. The error is ErrLocked if another process holds the rules.
+// first view. Nothing keeps running. The error is ErrLocked if another process holds the rules, and has for LockPatience.
 //
 // With Options.Follow it takes no lock and writes nothing, and another process may hold the rules; see Promote. The error is
 // ErrNeedsWriter if the database cannot be read as it is.
@@ -32,7 +32,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		requests: make(chan *request), roles: make(chan roleChange), backup: make(chan struct{}, 1), ended: make(chan struct{}),
 	}
 	if !o.Follow {
-		lock, err := takeLock(o.Dir)
+		lock, err := awaitLock(ctx, &o)
 		if err != nil {
 			return nil, err
 		}

@@ -26,6 +26,7 @@ const File = "rules.db"
 type Options struct {
 	Dir          string           // the state directory; made if it is missing
 	Follow       bool             // read only what another process writes; see Promote
+	LockPatience time.Duration    // how long Open waits for another process to let go of the rules; 0 for not at all
 	Log          *slog.Logger     // nil discards
 	PollInterval time.Duration    // how often to look for edits from outside; 0 means 5 ms
 	Now          func() time.Time // nil means time.Now
