@@ -206,7 +206,7 @@ func (m *Manager) remove(ctx context.Context, name string) error {
 			m.Say("ending %s", Unit(name, slot, "service"))
 			problems = append(problems, m.end(ctx, name, slot))
 		}
-		for _, path := range []string{filepath.Dir(m.Places.dropIn(name, slot, "service")), filepath.Dir(m.Places.dropIn(name, slot, "socket")), m.Places.starts(name, slot)} {
+		for _, path := range []string{filepath.Dir(m.Places.dropIn(name, slot, "service")), filepath.Dir(m.Places.dropIn(name, slot, "socket")), m.Places.startsFolder(name, slot)} {
 			problems = append(problems, os.RemoveAll(path))
 		}
 	}

@@ -16,12 +16,13 @@ type Places struct {
 	Units    string // of systemd
 	Programs string // NAME/NAME-TIMESTAMP: the executables that were deployed
 	Sockets  string // NAME:a.sock
+	Starts   string // NAME:a, where the service's template counts; each is of the program's user
 	Binary   string // that runs CGI programs
 }
 
 // Standard is where everything is on a machine that Cutover is installed on.
 func Standard() Places {
-	return Places{"/etc/cutover/apps", "/etc/systemd/system", "/opt/cutover/apps", "/run/cutover-apps", "/opt/cutover/cutover"}
+	return Places{"/etc/cutover/apps", "/etc/systemd/system", "/opt/cutover/apps", "/run/cutover-apps", "/run/cutover-starts", "/opt/cutover/cutover"}
 }
 
 // Socket is the path of a slot's socket.
@@ -32,9 +33,11 @@ func (p Places) Socket(name, slot string) string {
 func (p Places) file(name string) string        { return filepath.Join(p.Apps, name+".toml") }
 func (p Places) currentFile(name string) string { return filepath.Join(p.Apps, name+".current") }
 
-// starts is where the service's template counts.
+// startsFolder has what the service's template counts.
+func (p Places) startsFolder(name, slot string) string { return filepath.Join(p.Starts, name+":"+slot) }
+
 func (p Places) starts(name, slot string) string {
-	return filepath.Join(p.Sockets, name+":"+slot+".starts")
+	return filepath.Join(p.startsFolder(name, slot), "starts")
 }
 
 // Unit is the name of a slot's unit; kind is service or socket.
