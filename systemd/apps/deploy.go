@@ -145,7 +145,7 @@ const keep = 5
 
 // prune removes old executables.
 func (m *Manager) prune(name string) error {
-	c, err := NewReader(m.Places).read(name)
+	c, err := m.reader().read(name)
 	if err != nil {
 		return err
 	}

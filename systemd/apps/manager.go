@@ -24,6 +24,8 @@ type Manager struct {
 	Progress func(text string)                  // is told how a wait goes
 	Patience time.Duration                      // until a program that was started must be healthy
 	Drain    time.Duration                      // that requests of the executable before may take to end
+
+	owner uint32 // of the files: root
 }
 
 var (
@@ -57,23 +59,31 @@ func (m *Manager) lock() (unlock func(), err error) {
 	return release.Folder{Root: m.Places.Programs}.Lock()
 }
 
-// Read returns what NAME.toml and NAME.current say.
+// reader returns a reader of the same files.
+func (m *Manager) reader() *Reader {
+	r := NewReader(m.Places)
+	r.owner = m.owner
+	return r
+}
+
+// Read returns what NAME.toml and NAME.current say. It believes neither if others than root could have written it.
 func (m *Manager) Read(name string) (App, Current, error) {
 	if err := CheckName(name); err != nil {
 		return App{}, Current{}, err
 	}
-	text, err := os.ReadFile(m.Places.file(name))
+	r := m.reader()
+	text, err := r.text(m.Places.file(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return App{}, Current{}, fmt.Errorf("%s: %w", name, ErrUnknown)
 	}
 	if err != nil {
 		return App{}, Current{}, err
 	}
-	a, err := Parse(string(text))
+	a, err := Parse(text)
 	if err != nil {
 		return a, Current{}, fmt.Errorf("%s: %w", m.Places.file(name), err)
 	}
-	c, err := NewReader(m.Places).read(name)
+	c, err := r.read(name)
 	return a, c, err
 }
 
@@ -122,8 +132,16 @@ func (m *Manager) canRun(a App) error {
 	if len(a.Exec) == 0 {
 		return nil // Validate says so
 	}
-	if _, err := user.Lookup(a.User); err != nil {
+	account, err := user.Lookup(a.User)
+	if err != nil {
 		return fmt.Errorf("user %s: %w", a.User, err)
+	}
+	ours := ""
+	if cutover, err := user.Lookup("cutover"); err == nil { // without that user there is nothing of it
+		ours = cutover.Uid
+	}
+	if err := a.checkAccount(account.Uid, ours); err != nil {
+		return err
 	}
 	if a.Workdir != "" {
 		if info, err := os.Stat(a.Workdir); err != nil || !info.IsDir() {

@@ -145,7 +145,10 @@ func (r *Reader) text(path string) (string, error) {
 	if err := r.checkOwner(filepath.Dir(path), os.Stat); err != nil {
 		return "", err
 	}
-	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // whatever it is, it does not block
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0) // whatever it is, it does not block
+	if errors.Is(err, syscall.ELOOP) {
+		return "", fmt.Errorf("%s is a symbolic link, and must be a plain file", path)
+	}
 	if err != nil {
 		return "", err
 	}
