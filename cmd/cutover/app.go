@@ -68,7 +68,10 @@ func withManager(env *environment, times appTimes, work func(*apps.Manager) erro
 
 func appHint(err error) string {
 	var unhealthy *apps.Unhealthy
+	var lingers *apps.Lingers
 	switch {
+	case errors.As(err, &lingers):
+		return "see what it does, then end it: systemctl status '" + lingers.Unit + "'; systemctl kill -s KILL '" + lingers.Unit + "'"
 	case errors.As(err, &unhealthy):
 		return "read what it says: journalctl -n 50 -u '" + unhealthy.Unit + "'"
 	case errors.Is(err, release.ErrBusy):

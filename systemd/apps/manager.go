@@ -193,9 +193,14 @@ func (m *Manager) enable(ctx context.Context, name, slot string) error {
 	return err
 }
 
+// disable keeps a slot from being started at boot. It may never have been enabled.
+func (m *Manager) disable(ctx context.Context, name, slot string) {
+	_, _ = release.Systemctl(ctx, "disable", "--quiet", Unit(name, slot, "socket"), Unit(name, slot, "service"))
+}
+
 // end stops a slot, now and at the next boot. Its socket goes first, so that nothing starts it again.
 func (m *Manager) end(ctx context.Context, name, slot string) error {
-	_, _ = release.Systemctl(ctx, "disable", "--quiet", Unit(name, slot, "socket"), Unit(name, slot, "service")) // it may never have been enabled
+	m.disable(ctx, name, slot)
 	_, err := release.Systemctl(ctx, "stop", Unit(name, slot, "socket"), Unit(name, slot, "service"))
 	_, _ = release.Systemctl(ctx, "reset-failed", Unit(name, slot, "socket"), Unit(name, slot, "service")) // fails if it has not failed
 	return err

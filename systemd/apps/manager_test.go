@@ -1,7 +1,12 @@
 package apps
 
 import (
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -60,5 +65,100 @@ func TestWhatIsSaidOfAProgramIsNotBelievedIfOthersCouldHaveWrittenIt(t *testing.
 	}
 	if _, _, err := m.Read("shop"); err == nil || !strings.Contains(err.Error(), "is a symbolic link") {
 		t.Errorf("behind a link: %v", err)
+	}
+}
+
+// onSystemd stands in for systemctl: services are up, slots a and b answer on their sockets, and a command with one of the words
+// in refused fails. It returns how the commands that were run can be read.
+func (m *Manager) onSystemd(t *testing.T, name string, refused ...string) (commands func() string) {
+	t.Helper()
+	folder := t.TempDir()
+	script := "#!/bin/sh\necho \"$*\" >>" + folder + "/log\ncase \"$*\" in\n"
+	for _, word := range refused {
+		script += "*'" + word + "'*) echo refused; exit 1 ;;\n"
+	}
+	script += "show*) printf 'ActiveState=active\\nSubState=running\\nMainPID=1\\nNRestarts=0\\n' ;;\nesac\n"
+	if err := os.WriteFile(filepath.Join(folder, "systemctl"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", folder+":"+os.Getenv("PATH"))
+	for _, kind := range []string{"socket", "service"} {
+		if err := units.Replace(filepath.Join(m.Places.Units, "cutover-app@."+kind), ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, slot := range []string{"a", "b"} {
+		listener, err := net.Listen("unix", m.Places.Socket(name, slot))
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+		_ = server.Listener.Close()
+		server.Listener = listener
+		server.Start()
+		t.Cleanup(server.Close)
+	}
+	return func() string {
+		text, err := os.ReadFile(filepath.Join(folder, "log"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+}
+
+// shell writes a program, and returns its path.
+func shell(t *testing.T, name string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// runnable returns what may be said of a program, which runs as whoever runs the test.
+func runnable(t *testing.T) App {
+	t.Helper()
+	account, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return App{Exec: []string{"/bin/sh"}, User: account.Username, Protocol: HTTP, Health: "/", AllowRoot: true}
+}
+
+func TestAnExecutableThatServesStaysThoughTheOneBeforeCannotBeEnded(t *testing.T) {
+	m := managed(t)
+	m.onSystemd(t, "shop", "stop cutover-app@shop:a.socket")
+	m.knows(t, "shop", runnable(t))
+	err := m.Deploy(t.Context(), "shop", shell(t, "new"))
+	var lingers *Lingers
+	if !errors.As(err, &lingers) || lingers.Unit != "cutover-app@shop:a.service" {
+		t.Errorf("got %v", err)
+	}
+	_, c, err := m.Read("shop")
+	if err != nil || c.Slot != "b" {
+		t.Fatalf("slot %q serves (%v)", c.Slot, err)
+	}
+	if err := checkFile(c.Executables["b"]); err != nil {
+		t.Errorf("what serves: %v", err)
+	}
+}
+
+func TestASlotThatServesNoMoreIsNotStartedAtBootFromTheFirstMomentOn(t *testing.T) {
+	m := managed(t)
+	commands := m.onSystemd(t, "shop")
+	m.knows(t, "shop", runnable(t))
+	waits := ""
+	m.Progress = func(text string) {
+		if waits == "" && strings.HasPrefix(text, "waiting until slot a has finished") {
+			waits = commands()
+		}
+	}
+	if err := m.Deploy(t.Context(), "shop", shell(t, "new")); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(waits, "disable --quiet cutover-app@shop:a.socket") || strings.Contains(waits, "stop cutover-app@shop:a") {
+		t.Errorf("when it began to wait it had run:\n%s", waits)
 	}
 }
