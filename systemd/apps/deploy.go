@@ -70,6 +70,9 @@ func (m *Manager) Rollback(ctx context.Context, name string) error {
 	if !known {
 		return fmt.Errorf("%s: %w", name, ErrFirst)
 	}
+	if err := errors.Join(checkFile(executable), m.canRun(a)); err != nil {
+		return err
+	}
 	if err := m.change(ctx, name, a, c, executable); err != nil {
 		return err
 	}
@@ -114,8 +117,8 @@ func (m *Manager) change(ctx context.Context, name string, a App, c Current, exe
 		return errors.Join(unhealthy(err, name, after, "slot "+before+" serves on"), m.end(context.WithoutCancel(ctx), name, after))
 	}
 	ctx = context.WithoutCancel(ctx)
-	next := Current{Slot: after, Protocol: a.Protocol, Executables: maps.Clone(c.Executables)}
-	next.Executables[after] = executable
+	next := c.with(after, executable, a.Exec[0])
+	next.Slot, next.Protocol = after, a.Protocol
 	m.Say("it is healthy; letting it serve")
 	if err := m.writeCurrent(name, next); err != nil {
 		return errors.Join(err, m.end(ctx, name, after))

@@ -50,11 +50,9 @@ func (m *Manager) Show(ctx context.Context, name string) (Status, error) {
 	}
 	s := Status{
 		Name: name, Target: target(c.Protocol, name), Slot: c.Slot, Unit: Unit(name, c.Slot, "service"), State: "running",
-		Socket: m.Places.Socket(name, c.Slot), Runs: cmp.Or(c.Executables[c.Slot], a.Exec[0]), App: a,
+		Socket: m.Places.Socket(name, c.Slot), Runs: c.Executables[c.Slot], App: a,
 	}
-	if executable, known := c.Executables[c.other()]; known {
-		s.Before = cmp.Or(executable, a.Exec[0])
-	}
+	s.Before = c.Executables[c.other()]
 	if s.PID, s.Restarts, err = state(ctx, s.Unit); err != nil {
 		s.State = strings.TrimPrefix(err.Error(), "it is ")
 	}

@@ -89,7 +89,10 @@ func (m *Manager) Read(name string) (App, Current, error) {
 
 // Add makes a program, starts it, and waits until it is healthy. If it does not become so, nothing is left of it.
 func (m *Manager) Add(ctx context.Context, name string, a App) error {
-	if err := errors.Join(CheckName(name), a.Validate(), m.canRun(a)); err != nil {
+	if err := errors.Join(CheckName(name), a.Validate()); err != nil {
+		return err
+	}
+	if err := errors.Join(m.canRun(a), checkVisible(a.Exec[0])); err != nil {
 		return err
 	}
 	unlock, err := m.lock()
@@ -108,7 +111,7 @@ func (m *Manager) Add(ctx context.Context, name string, a App) error {
 		return errors.Join(err, m.remove(context.WithoutCancel(ctx), name))
 	}
 	m.Say("writing %s", m.Places.file(name))
-	current := Current{Slot: "a", Protocol: a.Protocol, Executables: map[string]string{"a": ""}}
+	current := Current{Slot: "a", Protocol: a.Protocol}.with("a", a.Exec[0], a.Exec[0])
 	if err := errors.Join(units.Replace(m.Places.file(name), text), m.writeCurrent(name, current)); err != nil {
 		return errors.Join(err, m.remove(context.WithoutCancel(ctx), name))
 	}
@@ -117,7 +120,7 @@ func (m *Manager) Add(ctx context.Context, name string, a App) error {
 
 func (m *Manager) begin(ctx context.Context, name string, a App) error {
 	m.Say("writing the units of %s", name)
-	if err := m.writeUnits(ctx, name, "a", a, ""); err != nil {
+	if err := m.writeUnits(ctx, name, "a", a, a.Exec[0]); err != nil {
 		return err
 	}
 	m.Say("starting it, now and at each boot")
@@ -127,11 +130,8 @@ func (m *Manager) begin(ctx context.Context, name string, a App) error {
 	return m.enable(ctx, name, "a")
 }
 
-// canRun finds mistakes before anything is written.
+// canRun finds mistakes before anything is written. The file that will run is checked by itself.
 func (m *Manager) canRun(a App) error {
-	if len(a.Exec) == 0 {
-		return nil // Validate says so
-	}
 	account, err := user.Lookup(a.User)
 	if err != nil {
 		return fmt.Errorf("user %s: %w", a.User, err)
@@ -148,13 +148,18 @@ func (m *Manager) canRun(a App) error {
 			return fmt.Errorf("workdir %s is no folder", a.Workdir)
 		}
 	}
-	for _, path := range []string{a.Exec[0], a.Workdir} {
-		if strings.HasPrefix(path, "/tmp/") || strings.HasPrefix(path, "/var/tmp/") {
-			return fmt.Errorf("%s cannot be seen by the program: it has a /tmp and a /var/tmp of its own", path)
-		}
-	}
-	return checkFile(a.Exec[0])
+	return checkTemporary(a.Workdir)
 }
+
+func checkTemporary(path string) error {
+	if strings.HasPrefix(path, "/tmp/") || strings.HasPrefix(path, "/var/tmp/") {
+		return fmt.Errorf("%s cannot be seen by the program: it has a /tmp and a /var/tmp of its own", path)
+	}
+	return nil
+}
+
+// checkVisible checks an executable that is run where it is.
+func checkVisible(path string) error { return errors.Join(checkTemporary(path), checkFile(path)) }
 
 func checkFile(path string) error {
 	info, err := os.Stat(path)
@@ -240,7 +245,8 @@ func (m *Manager) remove(ctx context.Context, name string) error {
 	return errors.Join(append(problems, err)...)
 }
 
-// Restart takes up what was changed in NAME.toml, and starts the program anew. Requests wait meanwhile.
+// Restart takes up what was changed in NAME.toml, and starts the program anew. Requests wait meanwhile. It runs the same file as
+// before, unless exec names another one than when that was added or deployed.
 func (m *Manager) Restart(ctx context.Context, name string) error {
 	unlock, err := m.lock()
 	if err != nil {
@@ -248,13 +254,17 @@ func (m *Manager) Restart(ctx context.Context, name string) error {
 	}
 	defer unlock()
 	a, c, err := m.Read(name)
-	if err == nil {
-		err = m.canRun(a)
-	}
 	if err != nil {
 		return err
 	}
-	if err := m.writeUnits(ctx, name, c.Slot, a, c.Executables[c.Slot]); err != nil {
+	executable, check := c.executable(c.Slot, a), checkVisible
+	if executable != a.Exec[0] {
+		check = checkFile // a copy of ours
+	}
+	if err := errors.Join(m.canRun(a), check(executable)); err != nil {
+		return err
+	}
+	if err := m.writeUnits(ctx, name, c.Slot, a, executable); err != nil {
 		return err
 	}
 	_ = os.Remove(m.Places.starts(name, c.Slot)) // who asks for it does not wait for it
@@ -265,7 +275,7 @@ func (m *Manager) Restart(ctx context.Context, name string) error {
 		return unhealthy(err, name, c.Slot, "requests wait for it")
 	}
 	c.Protocol = a.Protocol
-	return m.writeCurrent(name, c)
+	return m.writeCurrent(name, c.with(c.Slot, executable, a.Exec[0]))
 }
 
 func unhealthy(err error, name, slot, then string) error {

@@ -41,7 +41,9 @@ func (m *Manager) knows(t *testing.T, name string, a App) {
 	if err := units.Replace(m.Places.file(name), text); err != nil {
 		t.Fatal(err)
 	}
-	m.Places.says(t, name, "slot = 'a'\nprotocol = '"+a.Protocol+"'\n[executables]\na = ''")
+	if err := m.writeCurrent(name, Current{Slot: "a", Protocol: a.Protocol}.with("a", a.Exec[0], a.Exec[0])); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestWhatIsSaidOfAProgramIsNotBelievedIfOthersCouldHaveWrittenIt(t *testing.T) {
@@ -160,5 +162,73 @@ func TestASlotThatServesNoMoreIsNotStartedAtBootFromTheFirstMomentOn(t *testing.
 	}
 	if !strings.Contains(waits, "disable --quiet cutover-app@shop:a.socket") || strings.Contains(waits, "stop cutover-app@shop:a") {
 		t.Errorf("when it began to wait it had run:\n%s", waits)
+	}
+}
+
+// expectRuns expects the unit of a slot to run a file.
+func (m *Manager) expectRuns(t *testing.T, name, slot, file string) {
+	t.Helper()
+	text, err := os.ReadFile(m.Places.dropIn(name, slot, "service"))
+	if err != nil || !strings.Contains(string(text), "\nExecStart="+file+"\n") {
+		t.Errorf("slot %s runs no %s (%v):\n%s", slot, file, err, text)
+	}
+}
+
+func TestARestartTakesUpAnotherFileThatExecNames(t *testing.T) {
+	m := managed(t)
+	m.onSystemd(t, "shop")
+	a := runnable(t)
+	m.knows(t, "shop", a)
+	if err := m.Restart(t.Context(), "shop"); err != nil {
+		t.Fatal(err)
+	}
+	m.expectRuns(t, "shop", "a", "/bin/sh")
+	a.Exec[0] = "/bin/true"
+	text, err := a.text()
+	if err == nil {
+		err = units.Replace(m.Places.file("shop"), text)
+	}
+	if err == nil {
+		err = m.Restart(t.Context(), "shop")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.expectRuns(t, "shop", "a", "/bin/true")
+	if status, err := m.Show(t.Context(), "shop"); err != nil || status.Runs != "/bin/true" {
+		t.Errorf("it shows %q (%v)", status.Runs, err)
+	}
+}
+
+func TestAFileThatExecNamedOnceNeedNotExistForADeploy(t *testing.T) {
+	m := managed(t)
+	m.onSystemd(t, "shop")
+	a := runnable(t)
+	a.Exec[0] = "/no/such/program"
+	m.knows(t, "shop", a)
+	if err := m.Deploy(t.Context(), "shop", shell(t, "new")); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Restart(t.Context(), "shop"); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Rollback(t.Context(), "shop"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("back to a file that is gone: %v", err)
+	}
+}
+
+func TestWhatASlotRunsIsWhatItRanUnlessExecNamesAnotherFile(t *testing.T) {
+	c := Current{}.with("a", "/opt/one", "/opt/one").with("b", "/deployed", "/opt/one")
+	for _, c := range []struct {
+		c          Current
+		slot, exec string
+		want       string
+	}{
+		{c, "a", "/opt/one", "/opt/one"}, {c, "b", "/opt/one", "/deployed"}, {c, "b", "/opt/two", "/opt/two"},
+		{c.with("a", "/deployed", "/opt/two"), "a", "/opt/two", "/deployed"}, // after a rollback
+	} {
+		if got := c.c.executable(c.slot, App{Exec: []string{c.exec}}); got != c.want {
+			t.Errorf("slot %s with exec %s runs %s, want %s", c.slot, c.exec, got, c.want)
+		}
 	}
 }

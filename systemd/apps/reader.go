@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
@@ -18,8 +19,29 @@ import (
 type Current struct {
 	Slot     string `toml:"slot" json:"slot"`
 	Protocol string `toml:"protocol" json:"protocol"`
-	// Executables has the path for each slot that was ever used; it is empty for the one that exec names.
+	// Executables has the path for each slot that was ever used.
 	Executables map[string]string `toml:"executables" json:"executables"`
+	// Exec has for each of them what exec named first when the slot was made. Where it names another file now, the operator
+	// wants that.
+	Exec map[string]string `toml:"exec" json:"exec"`
+}
+
+// with is c when a slot runs an executable, and exec names a file first.
+func (c Current) with(slot, executable, exec string) Current {
+	executables, execs := map[string]string{}, map[string]string{}
+	maps.Copy(executables, c.Executables)
+	maps.Copy(execs, c.Exec)
+	executables[slot], execs[slot] = executable, exec
+	c.Executables, c.Exec = executables, execs
+	return c
+}
+
+// executable is what a slot runs when it is started the next time.
+func (c Current) executable(slot string, a App) string {
+	if was, known := c.Exec[slot]; known && was != a.Exec[0] || c.Executables[slot] == "" {
+		return a.Exec[0]
+	}
+	return c.Executables[slot]
 }
 
 // other is the slot that does not serve.

@@ -51,8 +51,7 @@ func (p Places) heading(name string) string {
 	return "# Made of " + p.file(name) + ": edit that, then run: cutover app restart " + name + "\n"
 }
 
-// serviceText is what the service of a slot has beyond the template. executable takes the place of the first word of exec,
-// unless it is empty.
+// serviceText is what the service of a slot has beyond the template. executable takes the place of the first word of exec.
 func (p Places) serviceText(name string, a App, executable string) string {
 	var b strings.Builder
 	b.WriteString(p.heading(name) + "[Service]\nUser=" + a.User + "\n")
@@ -72,7 +71,7 @@ func (p Places) serviceText(name string, a App, executable string) string {
 		b.WriteString("StandardInput=socket\n")
 	}
 	words := slices.Clone(a.Exec)
-	words[0] = cmp.Or(executable, words[0])
+	words[0] = executable
 	if a.Protocol == CGI {
 		words = append(p.cgiRunner(a), words...)
 	}
