@@ -35,6 +35,8 @@ var (
 	ErrThere = errors.New("is there already")
 	// ErrUnknown says that there is none.
 	ErrUnknown = errors.New("there is no program of this name")
+	// ErrUnfinished says that there is half a program: adding it was cut off, or its NAME.current was removed.
+	ErrUnfinished = errors.New("was not added to the end")
 )
 
 // Unhealthy says that a program was started and did not become good.
@@ -84,6 +86,9 @@ func (m *Manager) Read(name string) (App, Current, error) {
 		return a, Current{}, fmt.Errorf("%s: %w", m.Places.file(name), err)
 	}
 	c, err := r.read(name)
+	if _, missing := os.Stat(m.Places.currentFile(name)); errors.Is(missing, fs.ErrNotExist) {
+		err = fmt.Errorf("%s %w: %s is missing", name, ErrUnfinished, m.Places.currentFile(name))
+	}
 	return a, c, err
 }
 
@@ -107,12 +112,15 @@ func (m *Manager) Add(ctx context.Context, name string, a App) error {
 	if err != nil {
 		return err
 	}
-	if err := m.begin(ctx, name, a); err != nil {
-		return errors.Join(err, m.remove(context.WithoutCancel(ctx), name))
-	}
 	m.Say("writing %s", m.Places.file(name))
-	current := Current{Slot: "a", Protocol: a.Protocol}.with("a", a.Exec[0], a.Exec[0])
-	if err := errors.Join(units.Replace(m.Places.file(name), text), m.writeCurrent(name, current)); err != nil {
+	err = units.Replace(m.Places.file(name), text) // first, so that it can be listed and removed, whatever ends this
+	if err == nil {
+		err = m.begin(ctx, name, a)
+	}
+	if err == nil {
+		err = m.writeCurrent(name, Current{Slot: "a", Protocol: a.Protocol}.with("a", a.Exec[0], a.Exec[0]))
+	}
+	if err != nil {
 		return errors.Join(err, m.remove(context.WithoutCancel(ctx), name))
 	}
 	return nil
@@ -211,6 +219,14 @@ func (m *Manager) end(ctx context.Context, name, slot string) error {
 	return err
 }
 
+// endLeft ends a slot that a deploy which was cut off may have left.
+func (m *Manager) endLeft(ctx context.Context, name, slot string) error {
+	if _, err := os.Stat(m.Places.dropIn(name, slot, "service")); err != nil {
+		return nil //nolint:nilerr // it was never used
+	}
+	return m.end(ctx, name, slot)
+}
+
 // Remove ends a program and forgets it. Its executables that were deployed go with it.
 func (m *Manager) Remove(ctx context.Context, name string) error {
 	if err := CheckName(name); err != nil {
@@ -261,7 +277,7 @@ func (m *Manager) Restart(ctx context.Context, name string) error {
 	if executable != a.Exec[0] {
 		check = checkFile // a copy of ours
 	}
-	if err := errors.Join(m.canRun(a), check(executable)); err != nil {
+	if err := errors.Join(m.canRun(a), check(executable), m.endLeft(ctx, name, c.other())); err != nil {
 		return err
 	}
 	if err := m.writeUnits(ctx, name, c.Slot, a, executable); err != nil {

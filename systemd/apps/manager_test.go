@@ -232,3 +232,65 @@ func TestWhatASlotRunsIsWhatItRanUnlessExecNamesAnotherFile(t *testing.T) {
 		}
 	}
 }
+
+func TestAnAddThatWasCutOffIsListedAndCanBeRemoved(t *testing.T) {
+	m := managed(t)
+	m.onSystemd(t, "shop")
+	seen := false
+	m.Say = func(text string, _ ...any) {
+		if !strings.HasPrefix(text, "starting it") {
+			return
+		}
+		list, err := m.List(t.Context()) // as if nothing came afterwards
+		if err != nil || len(list) != 1 || list[0].Name != "shop" || !strings.Contains(list[0].Problem, "was not added to the end") {
+			t.Errorf("%+v, %v", list, err)
+		}
+		seen = true
+	}
+	if err := m.Add(t.Context(), "shop", runnable(t)); err != nil || !seen {
+		t.Fatal(seen, err)
+	}
+	if err := os.Remove(m.Places.currentFile("shop")); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Remove(t.Context(), "shop"); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := m.List(t.Context()); err != nil || len(list) != 0 {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
+func TestAnAddThatFailsLeavesNoFile(t *testing.T) {
+	m := managed(t)
+	m.onSystemd(t, "shop", "start cutover-app@shop:a.service")
+	if err := m.Add(t.Context(), "shop", runnable(t)); err == nil {
+		t.Fatal("it was added")
+	}
+	for _, folder := range []string{m.Places.Apps, m.Places.Programs} {
+		if files, err := filepath.Glob(filepath.Join(folder, "shop*")); err != nil || len(files) > 0 {
+			t.Errorf("left behind: %q (%v)", files, err)
+		}
+	}
+}
+
+func TestASlotThatADeployHasLeftIsShownAndEndsWithARestart(t *testing.T) {
+	m := managed(t)
+	commands := m.onSystemd(t, "shop")
+	m.knows(t, "shop", runnable(t))
+	if status, err := m.Show(t.Context(), "shop"); err != nil || status.Beside != "" {
+		t.Errorf("before: %q (%v)", status.Beside, err)
+	}
+	if err := m.writeUnits(t.Context(), "shop", "b", runnable(t), "/bin/sh"); err != nil {
+		t.Fatal(err)
+	}
+	if status, err := m.Show(t.Context(), "shop"); err != nil || status.Beside != "cutover-app@shop:b.service" {
+		t.Errorf("left: %q (%v)", status.Beside, err)
+	}
+	if err := m.Restart(t.Context(), "shop"); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(commands(), "\nstop cutover-app@shop:b.socket cutover-app@shop:b.service\n") {
+		t.Errorf("it ran:\n%s", commands())
+	}
+}
