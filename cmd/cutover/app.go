@@ -53,6 +53,7 @@ func withManager(env *environment, times appTimes, work func(*apps.Manager) erro
 	if os.Geteuid() != 0 {
 		return withHint(errors.New("this needs root"), "run the command with sudo")
 	}
+	syscall.Umask(0o022)           // the proxy and the programs must see what is made
 	signal.Ignore(syscall.SIGPIPE) // whoever reads the progress may go
 	progress := newMeter(env)
 	err := work(&apps.Manager{

@@ -224,7 +224,9 @@ func TestWhatASlotRunsIsWhatItRanUnlessExecNamesAnotherFile(t *testing.T) {
 		slot, exec string
 		want       string
 	}{
-		{c, "a", "/opt/one", "/opt/one"}, {c, "b", "/opt/one", "/deployed"}, {c, "b", "/opt/two", "/opt/two"},
+		{c, "a", "/opt/one", "/opt/one"},
+		{c, "b", "/opt/one", "/deployed"},
+		{c, "b", "/opt/two", "/opt/two"},
 		{c.with("a", "/deployed", "/opt/two"), "a", "/opt/two", "/deployed"}, // after a rollback
 	} {
 		if got := c.c.executable(c.slot, App{Exec: []string{c.exec}}); got != c.want {

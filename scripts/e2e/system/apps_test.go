@@ -73,6 +73,18 @@ func TestAManagedProgramServesAsItsOwnUserOnASocketForTheProxyAlone(t *testing.T
 	}
 }
 
+func TestAManagedProgramServesThoughRootMakesItsFilesForItselfAlone(t *testing.T) {
+	m := fresh(t)
+	m.Run("umask 077; " + m.script("install.sh") + m.folder + "/" + m.release)
+	m.connect()
+	m.Run("rmdir /etc/cutover/apps /opt/cutover/apps") // an installation before there were programs has none
+	m.Run("umask 077; useradd --system shop && " + program + " app add shop --user shop --exec " + tools + "/service --env E2E_NAME=shop --env E2E_APP=http")
+	m.Run(program + " upstreams set v1 app:shop")
+	m.Eventually(20*time.Second, "answer", func() bool { return strings.HasPrefix(m.get("http://shop.test/"), "shop:") })
+	m.Run("umask 077; " + program + " app deploy shop " + m.executable("shop1", ""))
+	m.expectProgram("shop1")
+}
+
 func TestAManagedProgramIsNotTouchedWhenCutoverRestarts(t *testing.T) {
 	m := withApp(t, "http", "")
 	before := m.appPID("shop")
