@@ -117,7 +117,7 @@ func TestADeployThatIsToldToStopBeforeTheChangeChangesNothing(t *testing.T) {
 	}
 }
 
-func TestADeployOrAnAddThatIsKilledIsShownAndCanBeEnded(t *testing.T) {
+func TestADeployOrAnAddOfAProgramThatIsKilledIsShownAndCanBeEnded(t *testing.T) {
 	m := withApp(t, "http", "--health /up")
 	late := m.executable("late", "E2E_DELAY=1h")
 	_, _ = m.Try(program + " app deploy shop " + late + " & pid=$!; until systemctl is-active --quiet cutover-app@shop:b.service; do sleep 0.05; done; kill -KILL $pid; wait $pid") // its exit code says that it was killed
