@@ -7,6 +7,7 @@
 # Without FILE it takes the newest build in dist/, or builds one. Without a host it works on this machine, as root.
 # --dry-run says the steps and does none. The new process is watched for the time of --judge (3s).
 set -euo pipefail
+umask 022 # what it makes must be read by users that are not root
 # shellcheck source=scripts/lib/release.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib/release.sh"
 
@@ -47,6 +48,7 @@ make_user() { systemd-sysusers /etc/systemd/system/cutover.sysusers; }
 make_folders() {
   install -d -m 0755 /etc/cutover
   install -d -m 0755 /etc/cutover/targets # files of targets: that user reads them, root alone writes them
+  install -d -m 0755 /etc/cutover/apps /opt/cutover /opt/cutover/apps # managed programs: what root says of them, and executables
   install -d -g cutover -m 0750 /etc/cutover/certificates # keys: that user reads them, and nobody else
   install -d -o cutover -g cutover -m 0700 /var/lib/cutover
 }

@@ -53,6 +53,7 @@ func withManager(env *environment, times appTimes, work func(*apps.Manager) erro
 	if os.Geteuid() != 0 {
 		return withHint(errors.New("this needs root"), "run the command with sudo")
 	}
+	syscall.Umask(0o022)           // the proxy and the programs must see what is made
 	signal.Ignore(syscall.SIGPIPE) // whoever reads the progress may go
 	progress := newMeter(env)
 	err := work(&apps.Manager{
@@ -68,7 +69,10 @@ func withManager(env *environment, times appTimes, work func(*apps.Manager) erro
 
 func appHint(err error) string {
 	var unhealthy *apps.Unhealthy
+	var lingers *apps.Lingers
 	switch {
+	case errors.As(err, &lingers):
+		return "see what it does, then end it: systemctl status '" + lingers.Unit + "'; systemctl kill -s KILL '" + lingers.Unit + "'"
 	case errors.As(err, &unhealthy):
 		return "read what it says: journalctl -n 50 -u '" + unhealthy.Unit + "'"
 	case errors.Is(err, release.ErrBusy):
@@ -79,6 +83,8 @@ func appHint(err error) string {
 		return "edit /etc/cutover/apps/NAME.toml, then: sudo cutover app restart NAME; or begin anew: sudo cutover app rm NAME"
 	case errors.Is(err, apps.ErrUnknown):
 		return "those that there are: sudo cutover app ls"
+	case errors.Is(err, apps.ErrUnfinished):
+		return "begin anew: sudo cutover app rm NAME, then cutover app add"
 	case errors.Is(err, apps.ErrFirst):
 		return "a rollback goes back to what served before a deploy: sudo cutover app show NAME"
 	case errors.Is(err, fs.ErrNotExist):
@@ -118,6 +124,9 @@ func printApps(env *environment, list []apps.Status) error {
 		state := s.State
 		if s.Problem != "" {
 			state = s.Problem
+		}
+		if s.Beside != "" {
+			state += "; up, too: " + s.Beside
 		}
 		lines = append(lines, []string{s.Name, s.Target, state, number(s.PID), strconv.Itoa(s.Restarts), s.Slot, s.App.User, s.Runs})
 	}
@@ -162,6 +171,7 @@ func printApp(env *environment, s apps.Status) error {
 		{"slot", s.Slot},
 		{"runs", s.Runs},
 		{"before", s.Before},
+		{"beside", beside(s.Beside)},
 		{"command", strings.Join(s.App.Exec, " ")},
 		{"user", s.App.User},
 		{"protocol", s.App.Protocol},
@@ -170,6 +180,14 @@ func printApp(env *environment, s apps.Status) error {
 		{"connections", strconv.Itoa(s.Accepted) + " accepted, " + strconv.Itoa(s.Waiting) + " waiting"},
 		{"log", "journalctl -u '" + s.Unit + "'"},
 	})
+}
+
+// beside says what a slot is about that is up and does not serve.
+func beside(unit string) string {
+	if unit == "" {
+		return ""
+	}
+	return unit + " is up: a deploy is under way, or was cut off; the next deploy or restart ends it"
 }
 
 func newAppRestartCommand(env *environment) *cobra.Command {

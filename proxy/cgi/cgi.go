@@ -20,6 +20,7 @@ import (
 type Handler struct {
 	o       Options
 	running chan struct{} // has an entry for each process
+	stored  chan struct{} // has an entry for each body that is stored
 	waiting atomic.Int64
 }
 
@@ -30,13 +31,15 @@ type Options struct {
 	Processes   int           // at once
 	Waiting     int           // requests that wait for room beyond those; others get 503
 	TimeLimit   time.Duration // of a request, waiting included
-	Spool       int64         // bytes of a body of unknown length, which is stored until its length is known; larger ones get 413
+	Spool       int64         // bytes of a body of unknown length, which is stored first; larger ones get 413; as many as Processes at once
 	Stderr      *os.File      // where programs complain
 	Log         *slog.Logger
 }
 
 // New returns a handler of requests.
-func New(o Options) *Handler { return &Handler{o: o, running: make(chan struct{}, o.Processes)} }
+func New(o Options) *Handler {
+	return &Handler{o: o, running: make(chan struct{}, o.Processes), stored: make(chan struct{}, o.Processes)}
+}
 
 // problem is an answer of our own.
 type problem struct {
@@ -60,7 +63,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	status := statusOf(ctx, err)
 	h.o.Log.Warn("no whole answer", slog.String("method", r.Method), slog.String("path", r.URL.Path), slog.Int("status", status), slog.Any("error", err))
-	if out.begun || r.Context().Err() != nil {
+	late := errors.Is(context.Cause(ctx), errTime) // which ends the reading of the body, and r.Context() with it
+	if out.begun || r.Context().Err() != nil && !late {
 		panic(http.ErrAbortHandler) // the visitor must not take half for the whole
 	}
 	if r.ContentLength != 0 {
@@ -82,16 +86,25 @@ func statusOf(ctx context.Context, err error) int {
 	return http.StatusBadGateway
 }
 
+// serve stores a body of unknown length before it takes a place among the processes: whoever sends slowly keeps nobody waiting
+// but others who send such bodies.
 func (h *Handler) serve(ctx context.Context, cancel context.CancelFunc, w *answer, r *http.Request) error {
-	if err := h.enter(ctx); err != nil {
+	body, length := io.NopCloser(r.Body), r.ContentLength
+	if length < 0 {
+		if err := h.enter(ctx, h.stored); err != nil {
+			return err
+		}
+		defer func() { <-h.stored }()
+		var err error
+		if body, length, err = h.store(ctx, w, r.Body); err != nil {
+			return err
+		}
+	}
+	defer func() { _ = body.Close() }()
+	if err := h.enter(ctx, h.running); err != nil {
 		return err
 	}
 	defer func() { <-h.running }()
-	body, length, err := h.bodyOf(r)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = body.Close() }()
 	environment, err := h.environment(r, length)
 	if err != nil {
 		return &problem{http.StatusBadRequest, err}
@@ -100,9 +113,9 @@ func (h *Handler) serve(ctx context.Context, cancel context.CancelFunc, w *answe
 }
 
 // enter waits for room.
-func (h *Handler) enter(ctx context.Context) error {
+func (h *Handler) enter(ctx context.Context, room chan<- struct{}) error {
 	select {
-	case h.running <- struct{}{}:
+	case room <- struct{}{}:
 		return nil
 	default:
 	}
@@ -111,7 +124,7 @@ func (h *Handler) enter(ctx context.Context) error {
 		return &problem{http.StatusServiceUnavailable, fmt.Errorf("%d processes run, and %d requests wait", h.o.Processes, h.o.Waiting)}
 	}
 	select {
-	case h.running <- struct{}{}:
+	case room <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("it waited for one of %d processes: %w", h.o.Processes, context.Cause(ctx))
@@ -218,16 +231,15 @@ func (n *noting) Read(p []byte) (int, error) {
 	return read, err
 }
 
-// bodyOf returns the body and its length, which a program must be told before.
-func (h *Handler) bodyOf(r *http.Request) (io.ReadCloser, int64, error) {
-	if r.ContentLength >= 0 {
-		return io.NopCloser(r.Body), r.ContentLength, nil
-	}
+// store returns a body of unknown length, and its length, which a program must be told before.
+func (h *Handler) store(ctx context.Context, w *answer, body io.Reader) (io.ReadCloser, int64, error) {
 	file, err := os.CreateTemp("", "cgi-body-")
 	if err != nil {
 		return nil, 0, err
 	}
-	length, err := io.Copy(file, io.LimitReader(r.Body, h.o.Spool+1))
+	stop := boundReading(ctx, w)
+	length, err := io.Copy(file, io.LimitReader(body, h.o.Spool+1))
+	stop()
 	if err == nil && length > h.o.Spool {
 		err = &problem{http.StatusRequestEntityTooLarge, fmt.Errorf("a body of unknown length has more than %d bytes", h.o.Spool)}
 	}
@@ -238,4 +250,18 @@ func (h *Handler) bodyOf(r *http.Request) (io.ReadCloser, int64, error) {
 		return nil, 0, errors.Join(err, file.Close())
 	}
 	return file, length, nil
+}
+
+// boundReading ends the reading of a body when ctx ends, until stop is called.
+func boundReading(ctx context.Context, w *answer) (stop func()) {
+	done := make(chan struct{})
+	end := context.AfterFunc(ctx, func() {
+		defer close(done)
+		_ = http.NewResponseController(w.ResponseWriter).SetReadDeadline(time.Unix(1, 0))
+	})
+	return func() {
+		if !end() {
+			<-done // the connection is somebody else's when the request has been answered
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package cgi
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"io"
@@ -352,6 +353,62 @@ func TestProcessesAndWaitingRequestsAreBounded(t *testing.T) {
 		}
 	}
 	both.Wait()
+}
+
+// stalled sends the beginning of a request, and returns the status line of the answer.
+func stalled(t *testing.T, server *httptest.Server, text string) (status func() string) {
+	t.Helper()
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	if _, err := io.WriteString(conn, "POST / HTTP/1.1\r\nHost: a\r\n"+text); err != nil {
+		t.Fatal(err)
+	}
+	return func() string {
+		_ = conn.SetReadDeadline(time.Now().Add(time.Minute))
+		line, err := bufio.NewReader(conn).ReadString('\n')
+		if err != nil {
+			t.Fatalf("%q, %v", line, err)
+		}
+		return strings.TrimSpace(line)
+	}
+}
+
+const partOfChunked = "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"
+
+func TestTimeIsUpForABodyThatStallsAndTheVisitorIsTold(t *testing.T) {
+	for what, text := range map[string]string{"in chunks": partOfChunked, "of known length": "Content-Length: 100\r\n\r\nx"} {
+		server := served(t, echoesLate, func(o *Options) { o.TimeLimit = 100 * time.Millisecond })
+		if got := stalled(t, server, text)(); got != "HTTP/1.1 504 Gateway Timeout" {
+			t.Errorf("%s: %s", what, got)
+		}
+	}
+}
+
+// echoesLate says nothing before it has read everything.
+const echoesLate = "#!/bin/sh\nbody=$(cat)\nprintf 'Content-Type: text/plain\n\n%s' \"$body\"\n"
+
+func TestABodyThatStallsKeepsNoOtherVisitorWaiting(t *testing.T) {
+	server := served(t, echoesLate, func(o *Options) { o.Processes, o.Waiting = 1, 0 })
+	h := server.Config.Handler.(*Handler)
+	stalled(t, server, partOfChunked)
+	deadline := time.After(time.Minute)
+	for len(h.running)+len(h.stored) == 0 {
+		select {
+		case <-deadline:
+			t.Fatal("no request is under way")
+		case <-time.After(time.Millisecond):
+		}
+	}
+	if response, got := send(t, request(t, http.MethodPost, server.URL, strings.NewReader("you"))); got != "you" {
+		t.Errorf("another visitor got %s %q", response.Status, got)
+	}
+	r := request(t, http.MethodPost, server.URL, struct{ io.Reader }{strings.NewReader("x")})
+	if response, _ := send(t, r); response.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("a second body in chunks got %s", response.Status)
+	}
 }
 
 func TestABodyThatNobodyReadsDoesNotDisturbTheNextRequest(t *testing.T) {

@@ -129,9 +129,25 @@ func (a App) checkUser() error {
 	case !userName.MatchString(a.User):
 		return fmt.Errorf("user %q is no name of a user", a.User)
 	case a.User == "cutover":
-		return errors.New("user must not be cutover: the program could read Cutover's keys and change its rules")
+		return errOurs
 	case a.User == "root" && !a.AllowRoot:
-		return errors.New("user is root: a program that visitors reach should have a user of its own; allow_root = true (--allow-root) allows it")
+		return errRoot
+	}
+	return nil
+}
+
+var (
+	errOurs = errors.New("user must not be cutover: the program could read Cutover's keys and change its rules")
+	errRoot = errors.New("user is root: a program that visitors reach should have a user of its own; allow_root = true (--allow-root) allows it")
+)
+
+// checkAccount is checkUser for users that have another name: uid is that of the program's user, ours that of Cutover's, or empty.
+func (a App) checkAccount(uid, ours string) error {
+	switch {
+	case uid == ours:
+		return fmt.Errorf("%s is another name of cutover, user %s: %w", a.User, uid, errOurs)
+	case uid == "0" && !a.AllowRoot:
+		return fmt.Errorf("%s is another name of root, user 0: %w", a.User, errRoot)
 	}
 	return nil
 }

@@ -63,6 +63,22 @@ func TestWhatMakesNoSenseIsRefused(t *testing.T) {
 	}
 }
 
+func TestAUserIsJudgedByItsNumber(t *testing.T) {
+	a := good()
+	for uid, reason := range map[string]string{"0": "--allow-root", "998": "another name of cutover"} {
+		if err := a.checkAccount(uid, "998"); err == nil || !strings.Contains(err.Error(), reason) {
+			t.Errorf("user %s: %v", uid, err)
+		}
+	}
+	if err := a.checkAccount("1001", ""); err != nil {
+		t.Error(err)
+	}
+	a.AllowRoot = true
+	if err := a.checkAccount("0", "998"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestANameCannotLeaveTheFolder(t *testing.T) {
 	for _, name := range []string{"", ".", "..", "../x", "a/b", "-a", ".a", "a b", "a\n", "a:b", "a%n", "a@b", strings.Repeat("a", 64)} {
 		if err := CheckName(name); err == nil {

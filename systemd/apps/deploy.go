@@ -17,9 +17,21 @@ import (
 // ErrFirst says that a program has had no executable before the one that serves.
 var ErrFirst = errors.New("there is no executable before the one that serves")
 
+// Lingers says that a new executable serves, but the one before could not be ended.
+type Lingers struct {
+	Unit   string // of the one before
+	Reason error
+}
+
+func (e *Lingers) Error() string {
+	return fmt.Sprintf("the new executable serves, but %s, which does no more, was not ended: %v", e.Unit, e.Reason)
+}
+func (e *Lingers) Unwrap() error { return e.Reason }
+
 // Deploy copies an executable, starts it in the slot that does not serve, and lets that serve once it is healthy. The one before
-// ends when its requests have. If it does not become healthy, the one before serves on. What ctx ends before the change from one
-// to the other is undone; afterwards it is not looked at.
+// ends when its requests have; if that cannot be ended, the error is a *Lingers, and the new one serves. If it does not become
+// healthy, the one before serves on. What ctx ends before the change from one to the other is undone; afterwards it is not looked
+// at.
 func (m *Manager) Deploy(ctx context.Context, name, file string) error {
 	unlock, err := m.lock()
 	if err != nil {
@@ -40,7 +52,7 @@ func (m *Manager) Deploy(ctx context.Context, name, file string) error {
 	if err := m.change(ctx, name, a, c, path); err != nil {
 		return errors.Join(err, os.Remove(path))
 	}
-	return m.prune(name)
+	return errors.Join(m.retire(ctx, name, c.Slot), m.prune(name))
 }
 
 // Rollback lets the executable before the one that serves do so again. Twice goes forth again.
@@ -58,7 +70,13 @@ func (m *Manager) Rollback(ctx context.Context, name string) error {
 	if !known {
 		return fmt.Errorf("%s: %w", name, ErrFirst)
 	}
-	return m.change(ctx, name, a, c, executable)
+	if err := errors.Join(checkFile(executable), m.canRun(a)); err != nil {
+		return err
+	}
+	if err := m.change(ctx, name, a, c, executable); err != nil {
+		return err
+	}
+	return m.retire(ctx, name, c.Slot)
 }
 
 // put copies an executable to where root alone can change it.
@@ -78,7 +96,7 @@ func (m *Manager) put(name, file string) (string, error) {
 	return path, nil
 }
 
-// change starts an executable in the slot that does not serve, and lets it serve.
+// change starts an executable in the slot that does not serve, and lets it serve. After an error the slot before serves on.
 func (m *Manager) change(ctx context.Context, name string, a App, c Current, executable string) error {
 	before, after := c.Slot, c.other()
 	m.Say("starting it in slot %s, beside slot %s, which serves", after, before)
@@ -99,15 +117,25 @@ func (m *Manager) change(ctx context.Context, name string, a App, c Current, exe
 		return errors.Join(unhealthy(err, name, after, "slot "+before+" serves on"), m.end(context.WithoutCancel(ctx), name, after))
 	}
 	ctx = context.WithoutCancel(ctx)
-	next := Current{Slot: after, Protocol: a.Protocol, Executables: maps.Clone(c.Executables)}
-	next.Executables[after] = executable
+	next := c.with(after, executable, a.Exec[0])
+	next.Slot, next.Protocol = after, a.Protocol
 	m.Say("it is healthy; letting it serve")
 	if err := m.writeCurrent(name, next); err != nil {
 		return errors.Join(err, m.end(ctx, name, after))
 	}
-	m.drain(ctx, name, before)
-	m.Say("ending slot %s", before)
-	return m.end(ctx, name, before)
+	return nil
+}
+
+// retire ends a slot that serves no more, once its requests have ended. It is not started at boot from the first moment on.
+func (m *Manager) retire(ctx context.Context, name, slot string) error {
+	ctx = context.WithoutCancel(ctx)
+	m.disable(ctx, name, slot)
+	m.drain(ctx, name, slot)
+	m.Say("ending slot %s", slot)
+	if err := m.end(ctx, name, slot); err != nil {
+		return &Lingers{Unit(name, slot, "service"), err}
+	}
+	return nil
 }
 
 // noticed is within what time the proxy asks for the new slot: it looks every second.
@@ -145,7 +173,7 @@ const keep = 5
 
 // prune removes old executables.
 func (m *Manager) prune(name string) error {
-	c, err := NewReader(m.Places).read(name)
+	c, err := m.reader().read(name)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package apps
 import (
 	"cmp"
 	"context"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -22,6 +23,7 @@ type Status struct {
 	Waiting  int    `json:"waiting"`  // connections that it has not accepted yet
 	Runs     string `json:"runs"`     // the path of its executable
 	Before   string `json:"before"`   // of the one that a rollback goes back to; empty for none
+	Beside   string `json:"beside"`   // the unit of the other slot, if that is up: a deploy is under way, or was cut off
 	Problem  string `json:"problem"`  // that keeps it from being looked at
 	App      App    `json:"settings"`
 }
@@ -50,14 +52,25 @@ func (m *Manager) Show(ctx context.Context, name string) (Status, error) {
 	}
 	s := Status{
 		Name: name, Target: target(c.Protocol, name), Slot: c.Slot, Unit: Unit(name, c.Slot, "service"), State: "running",
-		Socket: m.Places.Socket(name, c.Slot), Runs: cmp.Or(c.Executables[c.Slot], a.Exec[0]), App: a,
+		Socket: m.Places.Socket(name, c.Slot), Runs: c.Executables[c.Slot], App: a,
 	}
-	if executable, known := c.Executables[c.other()]; known {
-		s.Before = cmp.Or(executable, a.Exec[0])
-	}
+	s.Before = c.Executables[c.other()]
 	if s.PID, s.Restarts, err = state(ctx, s.Unit); err != nil {
 		s.State = strings.TrimPrefix(err.Error(), "it is ")
 	}
+	s.Beside = m.beside(ctx, name, c.other())
 	s.Accepted, s.Waiting, _ = connections(s.Socket) // without them there is still the rest
 	return s, nil
+}
+
+// beside returns the unit of a slot that does not serve, and is up nevertheless.
+func (m *Manager) beside(ctx context.Context, name, slot string) string {
+	unit := Unit(name, slot, "service")
+	if _, err := os.Stat(m.Places.dropIn(name, slot, "service")); err != nil {
+		return ""
+	}
+	if _, _, err := state(ctx, unit); err != nil {
+		return ""
+	}
+	return unit
 }

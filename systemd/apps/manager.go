@@ -24,6 +24,8 @@ type Manager struct {
 	Progress func(text string)                  // is told how a wait goes
 	Patience time.Duration                      // until a program that was started must be healthy
 	Drain    time.Duration                      // that requests of the executable before may take to end
+
+	owner uint32 // of the files: root
 }
 
 var (
@@ -33,6 +35,8 @@ var (
 	ErrThere = errors.New("is there already")
 	// ErrUnknown says that there is none.
 	ErrUnknown = errors.New("there is no program of this name")
+	// ErrUnfinished says that there is half a program: adding it was cut off, or its NAME.current was removed.
+	ErrUnfinished = errors.New("was not added to the end")
 )
 
 // Unhealthy says that a program was started and did not become good.
@@ -57,29 +61,43 @@ func (m *Manager) lock() (unlock func(), err error) {
 	return release.Folder{Root: m.Places.Programs}.Lock()
 }
 
-// Read returns what NAME.toml and NAME.current say.
+// reader returns a reader of the same files.
+func (m *Manager) reader() *Reader {
+	r := NewReader(m.Places)
+	r.owner = m.owner
+	return r
+}
+
+// Read returns what NAME.toml and NAME.current say. It believes neither if others than root could have written it.
 func (m *Manager) Read(name string) (App, Current, error) {
 	if err := CheckName(name); err != nil {
 		return App{}, Current{}, err
 	}
-	text, err := os.ReadFile(m.Places.file(name))
+	r := m.reader()
+	text, err := r.text(m.Places.file(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return App{}, Current{}, fmt.Errorf("%s: %w", name, ErrUnknown)
 	}
 	if err != nil {
 		return App{}, Current{}, err
 	}
-	a, err := Parse(string(text))
+	a, err := Parse(text)
 	if err != nil {
 		return a, Current{}, fmt.Errorf("%s: %w", m.Places.file(name), err)
 	}
-	c, err := NewReader(m.Places).read(name)
+	c, err := r.read(name)
+	if _, missing := os.Stat(m.Places.currentFile(name)); errors.Is(missing, fs.ErrNotExist) {
+		err = fmt.Errorf("%s %w: %s is missing", name, ErrUnfinished, m.Places.currentFile(name))
+	}
 	return a, c, err
 }
 
 // Add makes a program, starts it, and waits until it is healthy. If it does not become so, nothing is left of it.
 func (m *Manager) Add(ctx context.Context, name string, a App) error {
-	if err := errors.Join(CheckName(name), a.Validate(), m.canRun(a)); err != nil {
+	if err := errors.Join(CheckName(name), a.Validate()); err != nil {
+		return err
+	}
+	if err := errors.Join(m.canRun(a), checkVisible(a.Exec[0])); err != nil {
 		return err
 	}
 	unlock, err := m.lock()
@@ -94,12 +112,15 @@ func (m *Manager) Add(ctx context.Context, name string, a App) error {
 	if err != nil {
 		return err
 	}
-	if err := m.begin(ctx, name, a); err != nil {
-		return errors.Join(err, m.remove(context.WithoutCancel(ctx), name))
-	}
 	m.Say("writing %s", m.Places.file(name))
-	current := Current{Slot: "a", Protocol: a.Protocol, Executables: map[string]string{"a": ""}}
-	if err := errors.Join(units.Replace(m.Places.file(name), text), m.writeCurrent(name, current)); err != nil {
+	err = units.Replace(m.Places.file(name), text) // first, so that it can be listed and removed, whatever ends this
+	if err == nil {
+		err = m.begin(ctx, name, a)
+	}
+	if err == nil {
+		err = m.writeCurrent(name, Current{Slot: "a", Protocol: a.Protocol}.with("a", a.Exec[0], a.Exec[0]))
+	}
+	if err != nil {
 		return errors.Join(err, m.remove(context.WithoutCancel(ctx), name))
 	}
 	return nil
@@ -107,7 +128,7 @@ func (m *Manager) Add(ctx context.Context, name string, a App) error {
 
 func (m *Manager) begin(ctx context.Context, name string, a App) error {
 	m.Say("writing the units of %s", name)
-	if err := m.writeUnits(ctx, name, "a", a, ""); err != nil {
+	if err := m.writeUnits(ctx, name, "a", a, a.Exec[0]); err != nil {
 		return err
 	}
 	m.Say("starting it, now and at each boot")
@@ -117,26 +138,36 @@ func (m *Manager) begin(ctx context.Context, name string, a App) error {
 	return m.enable(ctx, name, "a")
 }
 
-// canRun finds mistakes before anything is written.
+// canRun finds mistakes before anything is written. The file that will run is checked by itself.
 func (m *Manager) canRun(a App) error {
-	if len(a.Exec) == 0 {
-		return nil // Validate says so
-	}
-	if _, err := user.Lookup(a.User); err != nil {
+	account, err := user.Lookup(a.User)
+	if err != nil {
 		return fmt.Errorf("user %s: %w", a.User, err)
+	}
+	ours := ""
+	if cutover, err := user.Lookup("cutover"); err == nil { // without that user there is nothing of it
+		ours = cutover.Uid
+	}
+	if err := a.checkAccount(account.Uid, ours); err != nil {
+		return err
 	}
 	if a.Workdir != "" {
 		if info, err := os.Stat(a.Workdir); err != nil || !info.IsDir() {
 			return fmt.Errorf("workdir %s is no folder", a.Workdir)
 		}
 	}
-	for _, path := range []string{a.Exec[0], a.Workdir} {
-		if strings.HasPrefix(path, "/tmp/") || strings.HasPrefix(path, "/var/tmp/") {
-			return fmt.Errorf("%s cannot be seen by the program: it has a /tmp and a /var/tmp of its own", path)
-		}
-	}
-	return checkFile(a.Exec[0])
+	return checkTemporary(a.Workdir)
 }
+
+func checkTemporary(path string) error {
+	if strings.HasPrefix(path, "/tmp/") || strings.HasPrefix(path, "/var/tmp/") {
+		return fmt.Errorf("%s cannot be seen by the program: it has a /tmp and a /var/tmp of its own", path)
+	}
+	return nil
+}
+
+// checkVisible checks an executable that is run where it is.
+func checkVisible(path string) error { return errors.Join(checkTemporary(path), checkFile(path)) }
 
 func checkFile(path string) error {
 	info, err := os.Stat(path)
@@ -175,12 +206,25 @@ func (m *Manager) enable(ctx context.Context, name, slot string) error {
 	return err
 }
 
+// disable keeps a slot from being started at boot. It may never have been enabled.
+func (m *Manager) disable(ctx context.Context, name, slot string) {
+	_, _ = release.Systemctl(ctx, "disable", "--quiet", Unit(name, slot, "socket"), Unit(name, slot, "service"))
+}
+
 // end stops a slot, now and at the next boot. Its socket goes first, so that nothing starts it again.
 func (m *Manager) end(ctx context.Context, name, slot string) error {
-	_, _ = release.Systemctl(ctx, "disable", "--quiet", Unit(name, slot, "socket"), Unit(name, slot, "service")) // it may never have been enabled
+	m.disable(ctx, name, slot)
 	_, err := release.Systemctl(ctx, "stop", Unit(name, slot, "socket"), Unit(name, slot, "service"))
 	_, _ = release.Systemctl(ctx, "reset-failed", Unit(name, slot, "socket"), Unit(name, slot, "service")) // fails if it has not failed
 	return err
+}
+
+// endLeft ends a slot that a deploy which was cut off may have left.
+func (m *Manager) endLeft(ctx context.Context, name, slot string) error {
+	if _, err := os.Stat(m.Places.dropIn(name, slot, "service")); err != nil {
+		return nil //nolint:nilerr // it was never used
+	}
+	return m.end(ctx, name, slot)
 }
 
 // Remove ends a program and forgets it. Its executables that were deployed go with it.
@@ -206,7 +250,7 @@ func (m *Manager) remove(ctx context.Context, name string) error {
 			m.Say("ending %s", Unit(name, slot, "service"))
 			problems = append(problems, m.end(ctx, name, slot))
 		}
-		for _, path := range []string{filepath.Dir(m.Places.dropIn(name, slot, "service")), filepath.Dir(m.Places.dropIn(name, slot, "socket")), m.Places.starts(name, slot)} {
+		for _, path := range []string{filepath.Dir(m.Places.dropIn(name, slot, "service")), filepath.Dir(m.Places.dropIn(name, slot, "socket")), m.Places.startsFolder(name, slot)} {
 			problems = append(problems, os.RemoveAll(path))
 		}
 	}
@@ -217,7 +261,8 @@ func (m *Manager) remove(ctx context.Context, name string) error {
 	return errors.Join(append(problems, err)...)
 }
 
-// Restart takes up what was changed in NAME.toml, and starts the program anew. Requests wait meanwhile.
+// Restart takes up what was changed in NAME.toml, and starts the program anew. Requests wait meanwhile. It runs the same file as
+// before, unless exec names another one than when that was added or deployed.
 func (m *Manager) Restart(ctx context.Context, name string) error {
 	unlock, err := m.lock()
 	if err != nil {
@@ -225,13 +270,17 @@ func (m *Manager) Restart(ctx context.Context, name string) error {
 	}
 	defer unlock()
 	a, c, err := m.Read(name)
-	if err == nil {
-		err = m.canRun(a)
-	}
 	if err != nil {
 		return err
 	}
-	if err := m.writeUnits(ctx, name, c.Slot, a, c.Executables[c.Slot]); err != nil {
+	executable, check := c.executable(c.Slot, a), checkVisible
+	if executable != a.Exec[0] {
+		check = checkFile // a copy of ours
+	}
+	if err := errors.Join(m.canRun(a), check(executable), m.endLeft(ctx, name, c.other())); err != nil {
+		return err
+	}
+	if err := m.writeUnits(ctx, name, c.Slot, a, executable); err != nil {
 		return err
 	}
 	_ = os.Remove(m.Places.starts(name, c.Slot)) // who asks for it does not wait for it
@@ -242,7 +291,7 @@ func (m *Manager) Restart(ctx context.Context, name string) error {
 		return unhealthy(err, name, c.Slot, "requests wait for it")
 	}
 	c.Protocol = a.Protocol
-	return m.writeCurrent(name, c)
+	return m.writeCurrent(name, c.with(c.Slot, executable, a.Exec[0]))
 }
 
 func unhealthy(err error, name, slot, then string) error {

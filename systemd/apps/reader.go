@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
@@ -18,8 +19,29 @@ import (
 type Current struct {
 	Slot     string `toml:"slot" json:"slot"`
 	Protocol string `toml:"protocol" json:"protocol"`
-	// Executables has the path for each slot that was ever used; it is empty for the one that exec names.
+	// Executables has the path for each slot that was ever used.
 	Executables map[string]string `toml:"executables" json:"executables"`
+	// Exec has for each of them what exec named first when the slot was made. Where it names another file now, the operator
+	// wants that.
+	Exec map[string]string `toml:"exec" json:"exec"`
+}
+
+// with is c when a slot runs an executable, and exec names a file first.
+func (c Current) with(slot, executable, exec string) Current {
+	executables, execs := map[string]string{}, map[string]string{}
+	maps.Copy(executables, c.Executables)
+	maps.Copy(execs, c.Exec)
+	executables[slot], execs[slot] = executable, exec
+	c.Executables, c.Exec = executables, execs
+	return c
+}
+
+// executable is what a slot runs when it is started the next time.
+func (c Current) executable(slot string, a App) string {
+	if was, known := c.Exec[slot]; known && was != a.Exec[0] || c.Executables[slot] == "" {
+		return a.Exec[0]
+	}
+	return c.Executables[slot]
 }
 
 // other is the slot that does not serve.
@@ -145,7 +167,10 @@ func (r *Reader) text(path string) (string, error) {
 	if err := r.checkOwner(filepath.Dir(path), os.Stat); err != nil {
 		return "", err
 	}
-	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // whatever it is, it does not block
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0) // whatever it is, it does not block
+	if errors.Is(err, syscall.ELOOP) {
+		return "", fmt.Errorf("%s is a symbolic link, and must be a plain file", path)
+	}
 	if err != nil {
 		return "", err
 	}

@@ -118,7 +118,11 @@ func TestWhatIsNoPlainFileIsNotRead(t *testing.T) {
 	if err := os.Symlink("/dev/zero", p.currentFile("shop")); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := r.Addresses("shop"); err == nil {
+	expectReason(t, r, "shop", "is a symbolic link")
+	if err := os.Mkdir(p.currentFile("blog"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := r.Addresses("blog"); err == nil {
 		t.Errorf("it is at %q", got)
 	}
 }

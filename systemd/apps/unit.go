@@ -16,12 +16,13 @@ type Places struct {
 	Units    string // of systemd
 	Programs string // NAME/NAME-TIMESTAMP: the executables that were deployed
 	Sockets  string // NAME:a.sock
+	Starts   string // NAME:a, where the service's template counts; each is of the program's user
 	Binary   string // that runs CGI programs
 }
 
 // Standard is where everything is on a machine that Cutover is installed on.
 func Standard() Places {
-	return Places{"/etc/cutover/apps", "/etc/systemd/system", "/opt/cutover/apps", "/run/cutover-apps", "/opt/cutover/cutover"}
+	return Places{"/etc/cutover/apps", "/etc/systemd/system", "/opt/cutover/apps", "/run/cutover-apps", "/run/cutover-starts", "/opt/cutover/cutover"}
 }
 
 // Socket is the path of a slot's socket.
@@ -32,9 +33,11 @@ func (p Places) Socket(name, slot string) string {
 func (p Places) file(name string) string        { return filepath.Join(p.Apps, name+".toml") }
 func (p Places) currentFile(name string) string { return filepath.Join(p.Apps, name+".current") }
 
-// starts is where the service's template counts.
+// startsFolder has what the service's template counts.
+func (p Places) startsFolder(name, slot string) string { return filepath.Join(p.Starts, name+":"+slot) }
+
 func (p Places) starts(name, slot string) string {
-	return filepath.Join(p.Sockets, name+":"+slot+".starts")
+	return filepath.Join(p.startsFolder(name, slot), "starts")
 }
 
 // Unit is the name of a slot's unit; kind is service or socket.
@@ -48,8 +51,7 @@ func (p Places) heading(name string) string {
 	return "# Made of " + p.file(name) + ": edit that, then run: cutover app restart " + name + "\n"
 }
 
-// serviceText is what the service of a slot has beyond the template. executable takes the place of the first word of exec,
-// unless it is empty.
+// serviceText is what the service of a slot has beyond the template. executable takes the place of the first word of exec.
 func (p Places) serviceText(name string, a App, executable string) string {
 	var b strings.Builder
 	b.WriteString(p.heading(name) + "[Service]\nUser=" + a.User + "\n")
@@ -69,7 +71,7 @@ func (p Places) serviceText(name string, a App, executable string) string {
 		b.WriteString("StandardInput=socket\n")
 	}
 	words := slices.Clone(a.Exec)
-	words[0] = cmp.Or(executable, words[0])
+	words[0] = executable
 	if a.Protocol == CGI {
 		words = append(p.cgiRunner(a), words...)
 	}

@@ -118,6 +118,17 @@ func TestACrashingProgramCannotTakeTheSocketsDown(t *testing.T) {
 	}
 }
 
+// A command with + or ! in front runs as root, and has the variables that were meant for the program: PATH, LD_PRELOAD.
+func TestNothingRunsAsRootForAProgramOfAnotherUser(t *testing.T) {
+	for _, line := range lines(t, "cutover-app@.service") {
+		key, command, _ := strings.Cut(line, "=")
+		prefix := command[:len(command)-len(strings.TrimLeft(command, "@-:+!"))]
+		if strings.HasPrefix(key, "Exec") && strings.ContainsAny(prefix, "+!") {
+			t.Errorf("%s", line)
+		}
+	}
+}
+
 func TestAWorkerThatRunsOutOfMemoryTakesNoOtherWithIt(t *testing.T) {
 	got := lines(t, "cutover.service")
 	for _, line := range []string{"OOMPolicy=continue", "KillMode=process"} {

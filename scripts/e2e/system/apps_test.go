@@ -50,12 +50,16 @@ func TestAManagedProgramServesAsItsOwnUserOnASocketForTheProxyAlone(t *testing.T
 		t.Errorf("got %q", got)
 	}
 	for line, want := range map[string]string{
-		"stat -c %U /proc/" + m.appPID("shop"):                                  "shop",
-		"stat -c '%a %U %G' /run/cutover-apps/shop:a.sock":                      "660 root cutover",
-		"stat -c '%a %U' /etc/cutover/apps /etc/cutover/apps/* | sort -u":       "644 root\n755 root",
-		"awk '/^NoNewPrivs:/ {print $2}' /proc/" + m.appPID("shop") + "/status": "1",
-		"systemctl is-enabled 'cutover-app@shop:a.socket'":                      "enabled",
-		program + " app ls -o json | jq -r '.[] | .name + \" \" + .state'":      "shop running",
+		"stat -c %U /proc/" + m.appPID("shop"):                                                       "shop",
+		"stat -c '%a %U %G' /run/cutover-apps/shop:a.sock":                                           "660 root cutover",
+		"stat -c '%a %U' /etc/cutover/apps /etc/cutover/apps/* | sort -u":                            "644 root\n755 root",
+		"stat -c '%a %U' /run/cutover-starts":                                                        "755 root",
+		"stat -c '%a %U' /run/cutover-starts/shop:a":                                                 "700 shop",
+		"stat -c %U /run/cutover-starts/shop:a/starts":                                               "shop", // what runs before the program runs as its user
+		"tr '\\0' '\\n' </proc/" + m.appPID("shop") + "/environ | grep -c RUNTIME_DIRECTORY || true": "0",
+		"awk '/^NoNewPrivs:/ {print $2}' /proc/" + m.appPID("shop") + "/status":                      "1",
+		"systemctl is-enabled 'cutover-app@shop:a.socket'":                                           "enabled",
+		program + " app ls -o json | jq -r '.[] | .name + \" \" + .state'":                           "shop running",
 	} {
 		if got := m.Run(line); got != want {
 			t.Errorf("%s: %q, want %q", line, got, want)
@@ -65,9 +69,21 @@ func TestAManagedProgramServesAsItsOwnUserOnASocketForTheProxyAlone(t *testing.T
 		t.Errorf("anybody may connect: %s", got)
 	}
 	m.Run(program + " app rm shop")
-	if got := m.Run("ls -A /etc/cutover/apps /run/cutover-apps /opt/cutover/apps; ls /etc/systemd/system | grep app@ | grep -v '@[.]'; systemctl list-units --all --plain --no-legend 'cutover-app@*'"); strings.Contains(got, "shop") {
+	if got := m.Run("ls -A /etc/cutover/apps /run/cutover-apps /run/cutover-starts /opt/cutover/apps; ls /etc/systemd/system | grep app@ | grep -v '@[.]'; systemctl list-units --all --plain --no-legend 'cutover-app@*'"); strings.Contains(got, "shop") {
 		t.Errorf("left behind:\n%s", got)
 	}
+}
+
+func TestAManagedProgramServesThoughRootMakesItsFilesForItselfAlone(t *testing.T) {
+	m := fresh(t)
+	m.Run("umask 077; " + m.script("install.sh") + m.folder + "/" + m.release)
+	m.connect()
+	m.Run("rmdir /etc/cutover/apps /opt/cutover/apps") // an installation before there were programs has none
+	m.Run("umask 077; useradd --system shop && " + program + " app add shop --user shop --exec " + tools + "/service --env E2E_NAME=shop --env E2E_APP=http")
+	m.Run(program + " upstreams set v1 app:shop")
+	m.Eventually(20*time.Second, "answer", func() bool { return strings.HasPrefix(m.get("http://shop.test/"), "shop:") })
+	m.Run("umask 077; " + program + " app deploy shop " + m.executable("shop1", ""))
+	m.expectProgram("shop1")
 }
 
 func TestAManagedProgramIsNotTouchedWhenCutoverRestarts(t *testing.T) {
@@ -186,6 +202,9 @@ func TestAProgramThatDiesAgainAndAgainKeepsItsSocketAndServesOnceItCan(t *testin
 	})
 	if got := m.Run("systemctl is-active cutover-app@shop:a.socket"); got != "active" {
 		t.Errorf("the socket is %s", got)
+	}
+	if got, _ := strconv.Atoi(m.Run("cut -d' ' -f1 /run/cutover-starts/shop:a/starts")); got < 3 { // 0 if it is no number
+		t.Errorf("%d early deaths were counted, after which it is started the more slowly", got)
 	}
 	m.Run("rm /tmp/broken")
 	if got := <-waiting; !strings.HasPrefix(got, "shop:") {

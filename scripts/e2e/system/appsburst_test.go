@@ -91,7 +91,7 @@ func (r revival) beyond() time.Duration { return r.slowest - r.own }
 func (m *machine) revive(end string, count int) revival {
 	m.t.Helper()
 	before := m.starts(shopUnit)
-	m.Run("rm -f /run/cutover-apps/shop:a.starts; " + end) // as if it had lived for long
+	m.Run("rm -f /run/cutover-starts/shop:a/starts; " + end) // as if it had lived for long
 	b := m.burst(count)
 	for _, failed := range b.Failed {
 		m.t.Log(failed)

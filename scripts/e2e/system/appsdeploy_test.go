@@ -117,6 +117,29 @@ func TestADeployThatIsToldToStopBeforeTheChangeChangesNothing(t *testing.T) {
 	}
 }
 
+func TestADeployOrAnAddOfAProgramThatIsKilledIsShownAndCanBeEnded(t *testing.T) {
+	m := withApp(t, "http", "--health /up")
+	late := m.executable("late", "E2E_DELAY=1h")
+	_, _ = m.Try(program + " app deploy shop " + late + " & pid=$!; until systemctl is-active --quiet cutover-app@shop:b.service; do sleep 0.05; done; kill -KILL $pid; wait $pid") // its exit code says that it was killed
+	if got := m.Run(program + " app show shop -o json | jq -r .beside"); got != "cutover-app@shop:b.service" {
+		t.Errorf("beside it there is %q", got)
+	}
+	m.Run(program + " app restart shop")
+	if got := m.Run("systemctl list-units --plain --no-legend --state=active 'cutover-app@shop:b*'"); got != "" {
+		t.Errorf("after a restart there is still:\n%s", got)
+	}
+	m.expectProgram("shop")
+	_, _ = m.Try(program + " app add half --user shop --health /up --env E2E_APP=http --env E2E_DELAY=1h --exec " + tools + "/service & pid=$!; " +
+		"until systemctl is-active --quiet cutover-app@half:a.service; do sleep 0.05; done; kill -KILL $pid; wait $pid") // its exit code says that it was killed
+	if got := m.Run(program + " app ls"); !strings.Contains(got, "half was not added to the end") {
+		t.Errorf("it lists:\n%s", got)
+	}
+	m.Run(program + " app rm half")
+	if got := m.Run("ls /etc/cutover/apps; systemctl list-units --all --plain --no-legend 'cutover-app@half*'"); strings.Contains(got, "half") {
+		t.Errorf("left behind:\n%s", got)
+	}
+}
+
 func TestProgramsThatSpeakOtherProtocolsServe(t *testing.T) {
 	for kind, flags := range map[string]string{"h2c": "--h2c --health /up", "stdin": "--stdin --health /up", "fcgi": "--fcgi --stdin"} {
 		t.Run(kind, func(t *testing.T) {
@@ -158,9 +181,9 @@ func TestACGIProgramServes(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.Run("useradd --system form && cp " + m.folder + "/form.pl /opt/form.pl && " + program + " app add form --cgi --user form --env MODE=live --exec /opt/form.pl && " + program + " upstreams set v1 cgi:form")
-	want := "form 127.0.0.1 shop.test POST /a/b?c=d [body] [] live"
+	want := "form 127.0.0.5 shop.test POST /a/b?c=d [body] [] live"
 	m.Eventually(10*time.Second, "the program's answer", func() bool { return strings.HasPrefix(m.get("http://shop.test/"), "form ") })
-	if got := m.get("-H 'Proxy: http://evil.test' -H 'X_Evil: evil' -d body 'http://shop.test/a/b?c=d'"); got != want {
+	if got := m.get("--interface 127.0.0.5 -H 'Proxy: http://evil.test' -H 'X_Evil: evil' -d body 'http://shop.test/a/b?c=d'"); got != want {
 		t.Errorf("got %q", got)
 	}
 	for path, want := range map[string]string{"/gone": "410 ", "/away": "302 https://other.test/"} {
