@@ -68,6 +68,7 @@ func newConnections(o Options, address rules.Address, m manner) *connections {
 	}
 	c.repeatable = newLanes(func() *http.Transport { return c.newTransport(idleRepeatable) })
 	c.unrepeatable = newLanes(func() *http.Transport { return c.newTransport(idleUnrepeatable) })
+	c.unrepeatable.careful = true
 	if c.multiplexes() {
 		c.multiplexed = c.newMultiplexed()
 	}
@@ -117,13 +118,15 @@ func (c *connections) newTransport(idleTimeout time.Duration) *http.Transport {
 }
 
 // vanished is how long a target's machine may leave what was sent unacknowledged: one that is gone without a word would else
-// get requests on its connections until the kernel gives up, which takes a quarter of an hour.
-const vanished = 20 * time.Second
+// get requests on its connections until the kernel gives up, which takes a quarter of an hour. The kernel counts the time in which
+// a target that is well does not read, too; so it must be longer than an application works before it reads an upload. Who can go
+// elsewhere does not wait for it; see waits.
+const vanished = 2 * time.Minute
 
 func (c *connections) dial(ctx context.Context) (net.Conn, error) {
 	dialer := &net.Dialer{Timeout: c.connectTimeout(), KeepAlive: 30 * time.Second}
 	if c.address.Network == "tcp" {
-		dialer.Control = giveUpOnTheVanished
+		dialer.Control = giveUpAfter(c.options.vanishedTimeout())
 	}
 	hesitant, stop := c.hesitantly(ctx)
 	defer stop()
@@ -164,12 +167,15 @@ func (c *connections) connectTimeout() time.Duration {
 	return c.options.dialTimeout()
 }
 
-func giveUpOnTheVanished(_, _ string, raw syscall.RawConn) error {
-	var err error
-	wrong := raw.Control(func(fd uintptr) {
-		err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(vanished/time.Millisecond))
-	})
-	return errors.Join(wrong, err)
+// giveUpAfter has the kernel end a connection on which nothing was acknowledged for so long.
+func giveUpAfter(limit time.Duration) func(network, address string, raw syscall.RawConn) error {
+	return func(_, _ string, raw syscall.RawConn) error {
+		var err error
+		wrong := raw.Control(func(fd uintptr) {
+			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(limit/time.Millisecond))
+		})
+		return errors.Join(wrong, err)
+	}
 }
 
 // send sends a request whose URL has no scheme and host yet. Its Host says whose it is.

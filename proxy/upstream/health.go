@@ -35,6 +35,12 @@ type fault struct {
 	since time.Time
 	why   string
 	pause time.Duration // until it is looked at
+	hangs bool          // it does not even refuse
+}
+
+// isHang reports whether a failure is that a target's machine, or all of the target, says nothing any more.
+func isHang(err error) bool {
+	return errors.Is(err, errHangs) || (errors.Is(err, ErrUnreachable) && IsTimeout(err))
 }
 
 // failed notes a failure, and returns what begins if it makes the target failing.
@@ -48,7 +54,7 @@ func (h *health) failed(err error, now time.Time) *fault {
 	if h.failing.Load() != nil {
 		return nil
 	}
-	return h.begin(&fault{since: now, why: err.Error(), pause: h.nextPause(unreachable, now)})
+	return h.begin(&fault{since: now, why: err.Error(), pause: h.nextPause(unreachable, now), hangs: isHang(err)})
 }
 
 // begin needs the lock.
@@ -67,7 +73,7 @@ func (h *health) look(err error, check *rules.Check, now time.Time) (began, ende
 		h.good = 0
 		h.bad++
 		if failing == nil && (h.bad >= check.Fall || !h.wasGood) { // one that never was well is not given the benefit of the doubt
-			began = h.begin(&fault{since: now, why: err.Error()})
+			began = h.begin(&fault{since: now, why: err.Error(), hangs: IsTimeout(err)})
 		}
 		return began, nil
 	}

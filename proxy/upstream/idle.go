@@ -18,23 +18,28 @@ var errIdle = fmt.Errorf("nothing has moved for idle_timeout: %w", os.ErrDeadlin
 // idle ends an attempt when the target sends nothing of the answer's body, or takes nothing of the request's, for too long. Time
 // in which the visitor is waited for does not count. A nil one never ends anything.
 type idle struct {
-	limit    time.Duration
+	limit    time.Duration // 0 for none: then others end it
 	cancel   context.CancelCauseFunc
 	expired  atomic.Bool
 	up, down *time.Timer // of what is waited for; each is one goroutine's at a time
 }
 
-// withIdle returns the context of an attempt, which over ends.
-func (p *Pool) withIdle(ctx context.Context) (context.Context, *idle) {
-	limit := rules.Seconds(p.upstream.Timeouts.Idle)
-	if limit <= 0 {
+// withIdle returns the context of an attempt, which over ends. The idle is nil if nobody may want to end the attempt.
+func (p *Pool) withIdle(ctx context.Context, mayMove bool) (context.Context, *idle) {
+	limit := max(0, rules.Seconds(p.upstream.Timeouts.Idle))
+	if limit == 0 && !mayMove {
 		return ctx, nil
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	i := &idle{limit: limit, cancel: cancel}
-	i.up, i.down = i.newTimer(), i.newTimer()
+	if limit > 0 {
+		i.up, i.down = i.newTimer(), i.newTimer()
+	}
 	return ctx, i
 }
+
+// watches reports whether anything is ended when nothing moves.
+func (i *idle) watches() bool { return i != nil && i.limit > 0 }
 
 // newTimer returns one that stands still.
 func (i *idle) newTimer() *time.Timer {
@@ -51,8 +56,10 @@ func (i *idle) over() {
 	if i == nil {
 		return
 	}
-	i.up.Stop()
-	i.down.Stop()
+	if i.watches() {
+		i.up.Stop()
+		i.down.Stop()
+	}
 	i.cancel(nil)
 }
 
@@ -66,7 +73,7 @@ func (i *idle) explain(err error) error {
 
 // upload watches how a target takes a request's body: each Read but the first says that it has taken what came before.
 func (i *idle) upload(body io.ReadCloser) io.ReadCloser {
-	if i == nil {
+	if !i.watches() {
 		return body
 	}
 	return &idleUpload{body, i}
@@ -86,6 +93,16 @@ func (u *idleUpload) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// again is that of the body which is watched.
+func (u *idleUpload) again() (io.ReadCloser, error) {
+	body, ok := u.ReadCloser.(rewindable)
+	if !ok {
+		return nil, errLost
+	}
+	fresh, err := body.again()
+	return u.idle.upload(fresh), err
+}
+
 func (u *idleUpload) Close() error {
 	u.idle.up.Stop()
 	return u.ReadCloser.Close()
@@ -93,7 +110,7 @@ func (u *idleUpload) Close() error {
 
 // download watches how a target sends an answer's body. Streams of events may rest for as long as they like.
 func (i *idle) download(response *http.Response) io.ReadCloser {
-	if i == nil || IsEventStream(response.Header) {
+	if !i.watches() || IsEventStream(response.Header) {
 		return response.Body
 	}
 	return &idleDownload{response.Body, i}

@@ -117,7 +117,7 @@ func TestAnUploadThatTheTargetDoesNotTakeIsEnded(t *testing.T) {
 func TestAVisitorWhoUploadsSlowlyIsNotTheTargetsFault(t *testing.T) {
 	u := upstreamOf("http://127.0.0.1:1")
 	u.Timeouts.Idle = 60
-	_, i := newSet(t, Options{}).For(u).withIdle(t.Context())
+	_, i := newSet(t, Options{}).For(u).withIdle(t.Context(), false)
 	defer i.over()
 	source := &slowly{make(chan struct{}), make(chan byte)}
 	body := i.upload(io.NopCloser(source))

@@ -18,6 +18,7 @@ import (
 // What is sent so late that the next request is already on its way cannot be told from its answer; HTTP/2 names the request.
 type lanes struct {
 	newTransport func() *http.Transport
+	careful      bool // net/http does not repeat their requests: so it is looked first whether the target has closed the connection
 
 	mu      sync.Mutex
 	free    []*lane // the one that was used last is the last
@@ -31,6 +32,7 @@ type lane struct {
 
 	// All that follows is guarded by lanes.mu.
 	conn    *laneConn // nil if it is gone
+	last    *laneConn // that there was
 	reading bool      // the transport waits for the target
 	ended   bool      // the answer has come to its end
 }
@@ -41,18 +43,29 @@ func newLanes(newTransport func() *http.Transport) *lanes {
 
 // RoundTrip sends a request over a connection that no other request uses.
 func (l *lanes) RoundTrip(r *http.Request) (*http.Response, error) {
-	at := l.take()
-	response, err := at.transport.RoundTrip(r)
-	switch {
-	case err != nil:
+	for {
+		at, kept := l.takeOpen()
+		response, err := at.transport.RoundTrip(r)
+		if err == nil {
+			at.lend(response)
+			return response, nil
+		}
 		at.transport.CloseIdleConnections() // one may have been made too late
+		if isVisitors(err) || !at.hasWrittenNothing(kept) || !rewind(&r) {
+			return nil, err
+		}
+	}
+}
+
+// lend makes the lane free once an answer has come to its end.
+func (at *lane) lend(response *http.Response) {
+	switch {
 	case response.StatusCode == http.StatusSwitchingProtocols: // whoever has the tunnel closes it
 	case response.Body == http.NoBody:
 		at.end()
 	default:
 		response.Body = &laneBody{response.Body, at}
 	}
-	return response, err
 }
 
 // CloseIdleConnections closes what is idle now, and what becomes idle later unless a request comes before.
@@ -102,7 +115,8 @@ func (at *lane) dialing(dial dialFunc) dialFunc {
 func (at *lane) use(conn net.Conn) *laneConn {
 	at.lanes.mu.Lock()
 	defer at.lanes.mu.Unlock()
-	at.conn = &laneConn{Conn: conn, lane: at, asked: true}
+	at.conn = &laneConn{Conn: conn, lane: at, asked: true, wrote: true}
+	at.last = at.conn
 	at.reading, at.ended = false, false
 	return at.conn
 }
@@ -124,7 +138,7 @@ func (at *lane) settle() (surplus bool) {
 	if !at.ended || !at.reading || at.conn == nil {
 		return false
 	}
-	at.ended, at.conn.asked = false, false
+	at.ended, at.conn.asked, at.conn.wrote = false, false, false
 	if at.lanes.closing || len(at.lanes.free) >= idleConnections {
 		return true
 	}
@@ -156,8 +170,12 @@ func (b *laneBody) Read(p []byte) (int, error) {
 // laneConn tells when its reader waits, and reads nothing that came before anything was asked.
 type laneConn struct {
 	net.Conn
-	lane  *lane
-	asked bool // something of the request was written; guarded by lanes.mu
+	lane *lane
+
+	// What follows is guarded by lanes.mu.
+	asked   bool // something of the request was to be written
+	wrote   bool // and may have been
+	givenUp bool // nothing may be written any more
 }
 
 var errUnasked = errors.New("the target has sent something that nobody asked for")
@@ -197,10 +215,15 @@ func (c *laneConn) reads(n int) bool {
 }
 
 func (c *laneConn) Write(p []byte) (int, error) {
-	c.lane.lanes.mu.Lock()
-	c.asked = true
-	c.lane.lanes.mu.Unlock()
-	return c.Conn.Write(p)
+	wrote, err := c.begin()
+	if err != nil {
+		return 0, err
+	}
+	n, err := c.Conn.Write(p)
+	if n == 0 && err != nil && !wrote {
+		c.wroteNothing()
+	}
+	return n, err
 }
 
 // Close takes the lane from those that are free.

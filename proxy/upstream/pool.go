@@ -126,12 +126,13 @@ func (p *Pool) send(r *http.Request) (*http.Response, error) {
 // attempt sends a request to a target that was taken for it; its fate says something only if there is an error.
 func (p *Pool) attempt(t *target, r *http.Request, w *wish, body *keptBody) (*http.Response, fate, error) {
 	progress := &progress{}
-	ctx, idle := p.withIdle(r.Context())
-	out := r.WithContext(progress.follow(p.withAlternative(ctx, w)))
+	ctx, idle := p.withIdle(r.Context(), p.mayMove(r, w))
+	ctx = p.withAlternative(ctx, w)
+	out := r.WithContext(progress.follow(ctx))
 	if body != nil {
 		// The transport closes a body even when it cannot connect; it must stay for the next target.
 		out.Body = idle.upload(body.open())
-		if t.connections.multiplexed != nil {
+		if t.connections.multiplexed != nil && !isUpgrade(r) {
 			out.GetBody = body.again // a connection that others share may be given up at the moment when it is chosen
 		}
 	}
@@ -140,7 +141,8 @@ func (p *Pool) attempt(t *target, r *http.Request, w *wish, body *keptBody) (*ht
 		*chosen = t.row.URL
 	}
 	began := time.Now()
-	response, err := t.connections.send(out)
+	waiting := t.state.waits.enter(ctx, p.mayMove(r, w), body, idle)
+	response, err := waiting.end(t.connections.send(out))
 	if err != nil {
 		idle.over()
 		err = p.failed(r, t, idle.explain(progress.explain(err)))
@@ -172,6 +174,9 @@ func (p *Pool) failed(r *http.Request, t *target, err error) error {
 	text := err.Error()
 	t.state.lastError.Store(&text)
 	if isUpgrade(r) && !errors.Is(err, ErrUnreachable) {
+		return p.report(t, err)
+	}
+	if errors.Is(err, errMoved) { // that it hangs is known
 		return p.report(t, err)
 	}
 	if errors.Is(err, errHangs) {

@@ -24,6 +24,7 @@ func (s *Set) Run(ctx context.Context) error {
 		s.follow()
 		s.closeLeft()
 		checks.adjust(ctx)
+		s.heedWaits(ctx, &probes)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -99,6 +100,9 @@ func (s *Set) probe(ctx context.Context, p probe) {
 // fails tells those who want to know that a target has begun to fail.
 func (s *Set) fails(upstream string, t *target, f *fault) {
 	defer t.line.look() // if all fail now, those in line may go to one that does
+	if f.hangs {
+		t.state.waits.move()
+	}
 	if !t.state.health.checked.Load() {
 		s.watch(probe{upstream, t, f})
 	}

@@ -13,7 +13,7 @@ func (p *Pool) goesOn(r *http.Request, f fate, err error, attempts int, body *ke
 	switch {
 	case r.Context().Err() != nil, f == unfit, attempts > p.upstream.Retries:
 		return false
-	case f == unsent:
+	case f == unsent, errors.Is(err, errMoved): // who was moved has paid
 		return true
 	}
 	may := isIdempotent(r.Method) && !isUpgrade(r) && hasBroken(err) && attempts < len(p.targets)
@@ -77,6 +77,16 @@ func (k *keptBody) recall() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.reader = nil
+	return !k.lost
+}
+
+// isKept reports whether recall would.
+func (k *keptBody) isKept() bool {
+	if k == nil {
+		return true
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	return !k.lost
 }
 

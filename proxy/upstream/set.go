@@ -3,6 +3,7 @@
 package upstream
 
 import (
+	"cmp"
 	"crypto/x509"
 	"log/slog"
 	"slices"
@@ -28,8 +29,11 @@ type Options struct {
 	// Expand finds the targets that rows stand for; nil if each is one by itself.
 	Expand Expander
 
-	files *tlsFiles // which the pools of a set share
+	files    *tlsFiles     // which the pools of a set share
+	vanished time.Duration // for tests; 0 means the usual
 }
+
+func (o Options) vanishedTimeout() time.Duration { return cmp.Or(o.vanished, vanished) }
 
 func (o Options) dialTimeout() time.Duration {
 	if o.DialTimeout <= 0 {

@@ -24,6 +24,7 @@ type state struct {
 	lastError          atomic.Pointer[string]
 	latency            latency
 	health             health
+	waits              waits
 	doubtedUntil       atomic.Int64 // Unix time in nanoseconds
 	checkTook          atomic.Int64 // nanoseconds; 0 for no check
 	credit             float64      // of turns, by whose lock it is held
