@@ -232,3 +232,47 @@ func counted(t *testing.T) (url string, open *atomic.Int64) {
 	t.Cleanup(server.Close)
 	return server.URL, open
 }
+
+// editedRows returns rows of one upstream, as they follow each other when it is edited, and a Set that knows which of them is there.
+func editedRows(t *testing.T, o Options, n int) (rows []*rules.Upstream, set *Set, edit func()) {
+	t.Helper()
+	for range n {
+		rows = append(rows, upstreamOf("dns+http://app.test:80"))
+	}
+	var at atomic.Int64
+	o.Upstreams = func() []*rules.Upstream { return rows[at.Load()%int64(n):][:1] }
+	set = newSet(t, o)
+	return rows, set, func() { set.For(rows[at.Add(1)]) }
+}
+
+func TestARequestThatOutlivesTwoChangesOfItsRowDoesNotBringTheRowBack(t *testing.T) {
+	f := newFinder("http://10.0.0.1:80")
+	rows, set, edit := editedRows(t, Options{Expand: f}, 3)
+	set.For(rows[0])
+	edit()
+	edit()
+	if p := set.For(rows[0]); p.upstream != rows[2] { // the request may have waited for its password to be checked
+		t.Error("it gets the pool of a row that is gone")
+	}
+	f.finds("http://10.0.0.2:80")
+	p := set.For(rows[2])
+	if p.targets[0].row.URL != "http://10.0.0.2:80" || p.line.pool.upstream != rows[2] {
+		t.Errorf("the row has the target %s, and those in line wait for the one of row %p", p.targets[0].row.URL, p.line.pool.upstream)
+	}
+}
+
+func TestARequestThatAwaitsItsTargetsGetsThoseOfTheRowAsItIsThen(t *testing.T) {
+	a := named(t, "a")
+	for changes := range 3 {
+		f := newFinder()
+		rows, set, edit := editedRows(t, Options{Expand: f, DialTimeout: time.Minute}, 3)
+		p := set.For(rows[0])
+		for range changes {
+			edit()
+		}
+		f.finds(a.URL)
+		if text, err := ask(t, p, ""); err != nil || text != "a" {
+			t.Errorf("after %d changes: %q, %v", changes, text, err)
+		}
+	}
+}
