@@ -6,6 +6,8 @@ import (
 	"io"
 	"net/http"
 	"sync"
+
+	"cutover/proxy/fastcgi"
 )
 
 // watched counts a request as in flight until its answer's body is closed, and a body that breaks off as a failure.
@@ -23,13 +25,20 @@ func (p *Pool) watched(r *http.Request, t *target, response *http.Response, idle
 		p.turned(r, response, err)
 		return err
 	}
-	return &watchedBody{idle.download(response), fail, end}
+	return &watchedBody{idle.download(response), fail, end, fastcgi.IsOwn(response)}
 }
 
 type watchedBody struct {
 	io.ReadCloser
 	fail func(error) error
 	end  func()
+	own  bool // the answer is not the target's
+}
+
+// isOwn reports whether an answer that send has returned was made without its target.
+func isOwn(response *http.Response) bool {
+	body, ok := response.Body.(*watchedBody)
+	return ok && body.own
 }
 
 func (b *watchedBody) Read(p []byte) (int, error) {

@@ -172,6 +172,8 @@ func (p *Pool) guarded(r *http.Request) (*http.Response, error) {
 
 func verdictOn(r *http.Request, response *http.Response, err error) verdict {
 	switch {
+	case err == nil && isOwn(response):
+		return nothing
 	case err == nil && response.StatusCode < http.StatusInternalServerError:
 		return good
 	case err == nil:

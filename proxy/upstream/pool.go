@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"cutover/proxy/fastcgi"
 	"cutover/rules"
 )
 
@@ -149,7 +150,9 @@ func (p *Pool) attempt(t *target, r *http.Request, w *wish, body *keptBody) (*ht
 		t.giveBack()
 		return nil, progress.fate(), err
 	}
-	p.answered(t, response, began, body != nil)
+	if !fastcgi.IsOwn(response) {
+		p.answered(t, response, began, body != nil)
+	}
 	response.Body = p.watched(r, t, response, idle)
 	return response, sent, nil
 }
