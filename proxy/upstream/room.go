@@ -80,12 +80,11 @@ func (l *line) look() {
 // enter is take for targets with a limit.
 func (l *line) enter(ctx context.Context, p *Pool, w *wish) (*target, error) {
 	l.mu.Lock()
-	if l.waiting.Len() == 0 {
-		if t, full := p.pick(w); !full {
-			t.occupy()
-			l.mu.Unlock()
-			return t, nil
-		}
+	l.serve() // who was here before comes first; who waits even then can have none of what there is room at
+	if t, full := p.pick(w); !full {
+		t.occupy()
+		l.mu.Unlock()
+		return t, nil
 	}
 	if l.waiting.Len() >= p.upstream.QueueLength {
 		l.mu.Unlock()

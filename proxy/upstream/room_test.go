@@ -316,3 +316,23 @@ func BenchmarkTake(b *testing.B) {
 		})
 	}
 }
+
+func TestWhoWaitsForOneTargetKeepsNobodyFromAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewSet(Options{}).For(roomy(2, 1, 1))
+		a, b := p.targets[0], p.targets[1]
+		b.occupy()
+		one := queue(t, p, &wish{tried: []*target{a}}) // a has refused it, so it waits for b
+		if !one.waits() {
+			t.Fatal("it does not wait")
+		}
+		if got, err := p.take(t.Context(), &wish{}); err != nil || got != a {
+			t.Errorf("a has room, and a request that may have it gets %v, %v", got, err)
+		}
+		b.giveBack()
+		if got := <-one.got; got != b {
+			t.Errorf("who has waited for b gets %v", got)
+		}
+		synctest.Wait()
+	})
+}
