@@ -184,6 +184,7 @@ func (p *Pool) failed(r *http.Request, t *target, err error) error {
 	}
 	if errors.Is(err, errHangs) {
 		t.state.doubt(time.Now())
+		t.line.lookAfter(doubted)
 	}
 	if f := t.state.health.failed(err, time.Now()); f != nil {
 		p.set.fails(p.upstream.Name, t, f)

@@ -77,6 +77,11 @@ func (l *line) look() {
 	l.serve()
 }
 
+// lookAfter is for when there may be room after a time.
+func (l *line) lookAfter(d time.Duration) {
+	time.AfterFunc(d+time.Millisecond, l.look) // which never waits for long
+}
+
 // enter is take for targets with a limit.
 func (l *line) enter(ctx context.Context, p *Pool, w *wish) (*target, error) {
 	l.mu.Lock()
