@@ -198,9 +198,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil && x.stale && r.Context().Err() == nil {
 		response, err = x.run(true) // the connection had died of old age
 	}
-	if x.upload == nil {
-		closeBody(r)
-	}
+	x.closeBody()
 	if err != nil {
 		return nil, fmt.Errorf("fastcgi: %w", err)
 	}

@@ -170,3 +170,21 @@ func TestZeroTimeoutsAreThoseOfEveryUpstream(t *testing.T) {
 		t.Errorf("%v, %v", c.connectTimeout(), c.manner.tlsTimeout())
 	}
 }
+
+func TestAnApplicationMayThinkForLongerThanNothingMayMove(t *testing.T) {
+	release := make(chan struct{})
+	url, _ := goApplication(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		<-release
+		_, _ = w.Write(body)
+	})
+	u := upstreamOf(url)
+	u.Timeouts.Idle = 0.5
+	enough := sync.OnceFunc(func() { close(release) })
+	defer enough()
+	timer := time.AfterFunc(1500*time.Millisecond, enough)
+	defer timer.Stop()
+	if text, err := do(t.Context(), t, newSet(t, Options{}).For(u), http.MethodPost, "small"); err != nil || text != "small" {
+		t.Errorf("%q, %v", text, err)
+	}
+}
