@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"time"
 
 	"cutover/proxy/fastcgi"
 )
@@ -20,9 +21,10 @@ func (p *Pool) watched(r *http.Request, t *target, response *http.Response, idle
 	if tunnel, ok := response.Body.(io.ReadWriteCloser); ok {
 		return &watchedTunnel{tunnel, end}
 	}
+	headed := time.Now()
 	fail := func(err error) error {
 		err = p.failed(r, t, idle.explain(err))
-		p.turned(r, response, err)
+		p.turned(r, response, err, headed)
 		return err
 	}
 	return &watchedBody{idle.download(response), fail, end, fastcgi.IsOwn(response)}

@@ -188,11 +188,17 @@ func verdictOn(r *http.Request, response *http.Response, err error) verdict {
 	return bad
 }
 
-// turned notes that an answer has broken off after its header said that all is well.
-func (p *Pool) turned(r *http.Request, response *http.Response, err error) {
-	if row := &p.upstream.Breaker; row.Percent > 0 && verdictOn(r, response, nil) == good && verdictOn(r, nil, err) == bad {
-		p.tell(p.breaker.note(turned, false, row, time.Now()))
+// turned notes that an answer has broken off after its header, which came at a time, said that all is well.
+func (p *Pool) turned(r *http.Request, response *http.Response, err error, headed time.Time) {
+	row := &p.upstream.Breaker
+	if row.Percent <= 0 || verdictOn(r, response, nil) != good || verdictOn(r, nil, err) != bad {
+		return
 	}
+	v, now := turned, time.Now()
+	if now.Unix()-headed.Unix() >= watchedSeconds {
+		v = bad // as a good one it is counted no more
+	}
+	p.tell(p.breaker.note(v, false, row, now))
 }
 
 // tell tells those who want to know; began and ended may be nil.
