@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -12,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"cutover/rules"
@@ -275,4 +277,50 @@ func TestARequestThatAwaitsItsTargetsGetsThoseOfTheRowAsItIsThen(t *testing.T) {
 			t.Errorf("after %d changes: %q, %v", changes, text, err)
 		}
 	}
+}
+
+func TestATargetThatOneAnswerOfTheDNSLeavesOutIsTheSameWhenItComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFinder("http://10.0.0.1:80", "http://10.0.0.2:80")
+		set := NewSet(Options{Expand: f})
+		u := upstreamOf("dns+http://app.test:80")
+		u.Room = rules.Room{MaxInFlight: 1}
+		one := set.For(u).targets[0]
+		one.occupy()
+		_ = set.For(u).failed(httptest.NewRequest(http.MethodGet, "/", nil), one, fmt.Errorf("%w: %w", ErrUnreachable, context.DeadlineExceeded))
+		set.takeFailed()
+		for _, away := range []time.Duration{time.Second, lingers / 2, 3 * lingers} { // with a request in flight it is not forgotten
+			f.finds("http://10.0.0.2:80")
+			set.For(u)
+			for range away / time.Second {
+				time.Sleep(time.Second)
+				set.closeLeft()
+			}
+			f.finds("http://10.0.0.1:80", "http://10.0.0.2:80")
+			back := set.For(u).targets[0]
+			if back.state != one.state || back.connections != one.connections || !set.For(u).isFull(back) || !back.fails() {
+				t.Errorf("after %v it is another", away)
+			}
+			if probes := set.takeFailed(); len(probes) != 1 || probes[0].target.state != back.state || len(set.left) != 0 {
+				t.Errorf("after %v nobody looks whether it can be reached again: %v, or its connections are closed: %v", away, probes, set.left)
+			}
+		}
+	})
+}
+
+func TestATargetThatHasLeftForLongIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFinder("http://10.0.0.1:80", "http://10.0.0.2:80")
+		set := NewSet(Options{Expand: f})
+		u := upstreamOf("dns+http://app.test:80")
+		one := set.For(u).targets[0]
+		f.finds("http://10.0.0.2:80")
+		p := set.For(u)
+		time.Sleep(2 * lingers)
+		set.closeLeft()
+		f.finds("http://10.0.0.1:80", "http://10.0.0.2:80")
+		if len(p.absent) != 0 || set.For(u).targets[0].state == one.state {
+			t.Error("it is still known")
+		}
+	})
 }

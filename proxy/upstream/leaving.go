@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"maps"
 	"slices"
 	"time"
 )
@@ -35,5 +36,49 @@ func (s *Set) closeLeft() {
 	for _, l := range s.left {
 		l.closeIdle()
 	}
+	for _, g := range s.pools {
+		g.current.absent.forget(time.Now())
+	}
 	s.left = slices.DeleteFunc(s.left, func(l left) bool { return time.Since(l.since) > lingers })
+}
+
+// absent are the targets of an upstream that are not there any more, by their URLs. One that comes back soon, since the DNS has left
+// it out of one answer, is the one that it was: with its requests in flight, its fault and its latency. The Set's lock guards it.
+type absent map[string]absentee
+
+type absentee struct {
+	*target
+	since time.Time // when it left, or later, when it had a request
+}
+
+// leave adds targets; takeBack is to follow for those that stay.
+func (a absent) leave(targets []*target, now time.Time) {
+	a.forget(now)
+	for _, t := range targets {
+		a[t.row.URL] = absentee{t, now}
+	}
+}
+
+// forget drops those that nobody will miss.
+func (a absent) forget(now time.Time) {
+	for url, t := range a {
+		if t.state.inFlight.Load() > 0 {
+			a[url] = absentee{t.target, now}
+		}
+	}
+	maps.DeleteFunc(a, func(_ string, t absentee) bool { return now.Sub(t.since) > lingers })
+}
+
+// takeBack is for the targets of a new pool, after the last one, which may be nil. It needs the lock.
+func (s *Set) takeBack(p, last *Pool) {
+	for _, t := range p.targets {
+		delete(p.absent, t.row.URL)
+		if last != nil && last.knows(t.state) {
+			continue
+		}
+		s.left = slices.DeleteFunc(s.left, func(l left) bool { return l.connections == t.connections })
+		if f := t.state.health.failing.Load(); f != nil { // its probe may have ended when it left
+			s.toProbe = append(s.toProbe, probe{p.upstream.Name, t, f})
+		}
+	}
 }

@@ -29,20 +29,18 @@ type lasting struct {
 	turns   turns
 	line    line
 	breaker breaker
+	absent  absent
 }
 
 func newPool(u *rules.Upstream, last *Pool, s *Set) *Pool {
-	p := &Pool{upstream: u, set: s, sought: s.options.seek(u), lasting: &lasting{repeats: newBudget()}}
-	kept := map[string]*target{}
+	p := &Pool{upstream: u, set: s, sought: s.options.seek(u), lasting: &lasting{repeats: newBudget(), absent: absent{}}}
 	if last != nil {
 		p.lasting = last.lasting
-		for _, t := range last.targets {
-			kept[t.row.URL] = t
-		}
+		p.absent.leave(last.targets, time.Now())
 	}
 	manner := mannerOf(u)
 	for _, row := range p.sought.list {
-		t, err := newTarget(row, kept[row.URL], manner, s.options)
+		t, err := newTarget(row, p.absent[row.URL].target, manner, s.options)
 		if err != nil {
 			continue // rules.Target.Validate refuses such a row
 		}
@@ -50,6 +48,7 @@ func newPool(u *rules.Upstream, last *Pool, s *Set) *Pool {
 		p.targets = append(p.targets, t)
 		p.storesBodies = p.storesBodies || t.connections.fastCGI != nil
 	}
+	s.takeBack(p, last)
 	p.line.adopt(p)
 	return p
 }
@@ -66,6 +65,11 @@ func (p *Pool) status() Status {
 // has reports whether a target of the pool uses these connections.
 func (p *Pool) has(c *connections) bool {
 	return slices.ContainsFunc(p.targets, func(t *target) bool { return t.connections == c })
+}
+
+// knows reports whether a target of the pool has this state.
+func (p *Pool) knows(of *state) bool {
+	return slices.ContainsFunc(p.targets, func(t *target) bool { return t.state == of })
 }
 
 // closeIdle closes the idle connections that another pool does not use; it may be nil.

@@ -210,5 +210,5 @@ func (s *Set) has(upstream string, of *state) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	g := s.pools[upstream]
-	return g.current != nil && slices.ContainsFunc(g.current.targets, func(t *target) bool { return t.state == of })
+	return g.current != nil && g.current.knows(of)
 }
