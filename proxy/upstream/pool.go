@@ -138,7 +138,7 @@ func (p *Pool) attempt(t *target, r *http.Request, w *wish, body *keptBody) (*ht
 		// The transport closes a body even when it cannot connect; it must stay for the next target.
 		out.Body = idle.upload(body.open())
 		if t.connections.multiplexed != nil && !isUpgrade(r) {
-			out.GetBody = body.again // a connection that others share may be given up at the moment when it is chosen
+			out.GetBody = again(out.Body) // a connection that others share may be given up at the moment when it is chosen
 		}
 	}
 	t.state.requests.Add(1)
