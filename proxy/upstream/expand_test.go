@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -311,7 +312,8 @@ func TestATargetThatOneAnswerOfTheDNSLeavesOutIsTheSameWhenItComesBack(t *testin
 func TestATargetThatHasLeftForLongIsForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFinder("http://10.0.0.1:80", "http://10.0.0.2:80")
-		set := NewSet(Options{Expand: f})
+		var gone []string
+		set := NewSet(Options{Expand: f, OnGone: func(upstream, target string) { gone = append(gone, upstream+" "+target) }})
 		u := upstreamOf("dns+http://app.test:80")
 		one := set.For(u).targets[0]
 		f.finds("http://10.0.0.2:80")
@@ -321,6 +323,13 @@ func TestATargetThatHasLeftForLongIsForgotten(t *testing.T) {
 		f.finds("http://10.0.0.1:80", "http://10.0.0.2:80")
 		if len(p.absent) != 0 || set.For(u).targets[0].state == one.state {
 			t.Error("it is still known")
+		}
+		if want := []string{"v1 http://10.0.0.1:80"}; !slices.Equal(gone, want) {
+			t.Errorf("%q are gone", gone)
+		}
+		set.Keep(nil)
+		if slices.Sort(gone); len(gone) != 3 {
+			t.Errorf("with the upstream, %q are gone", gone)
 		}
 	})
 }

@@ -23,7 +23,9 @@ type Options struct {
 	// OnFailure is called for every attempt that a target did not answer, or not to the end; cause is as Cause returns
 	// it. Any number of calls may run at once.
 	OnFailure func(upstream, target, cause string)
-	Log       *slog.Logger // of targets that begin or end to fail; may be nil
+	// OnGone is called for a target that has left its upstream, once it is forgotten: some time after its last request.
+	OnGone func(upstream, target string)
+	Log    *slog.Logger // of targets that begin or end to fail; may be nil
 	// Upstreams returns those that there are: Run forgets others, and checks their targets if their rows want it. It must not call
 	// the Set, and may be nil.
 	Upstreams func() []*rules.Upstream
@@ -139,6 +141,11 @@ func (s *Set) renew(u *rules.Upstream) *Pool {
 
 // Keep drops the pools of upstreams that are no longer there. Requests under way go on.
 func (s *Set) Keep(upstreams []*rules.Upstream) {
+	s.gone(s.drop(upstreams))
+}
+
+// drop is Keep, and returns the targets that are forgotten by it.
+func (s *Set) drop(upstreams []*rules.Upstream) (forgotten []goneTarget) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for name, g := range s.pools {
@@ -148,12 +155,14 @@ func (s *Set) Keep(upstreams []*rules.Upstream) {
 		s.leave(g.current, nil)
 		s.leave(g.last, nil)
 		delete(s.pools, name)
+		forgotten = append(forgotten, g.current.forgotten()...)
 	}
+	return forgotten
 }
 
 // Close closes the connections that idle. Requests under way go on.
 func (s *Set) Close() {
-	s.Keep(nil)
+	s.drop(nil)
 }
 
 // Status is an upstream as it is right now.
