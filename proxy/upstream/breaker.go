@@ -81,6 +81,16 @@ func (b *breaker) admit(pause time.Duration, now time.Time) (tries bool, err err
 	return true, nil
 }
 
+// refuses returns why a request would not be admitted. Who asks need not read its body first.
+func (b *breaker) refuses(now time.Time) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.opened == nil || !now.Before(b.next) {
+		return nil
+	}
+	return &openError{b.next.Sub(now)}
+}
+
 // note takes what a request has shown. It returns what has begun or ended by it, if anything has.
 func (b *breaker) note(v verdict, tries bool, row *rules.Breaker, now time.Time) (began, ended *opened) {
 	b.mu.Lock()

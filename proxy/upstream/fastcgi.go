@@ -166,6 +166,9 @@ func (p *Pool) mustStore(r *http.Request) bool {
 
 // storeBody is RoundTrip for a request whose body is read first.
 func (p *Pool) storeBody(r *http.Request) (*http.Response, error) {
+	if err := p.refuses(); err != nil {
+		return nil, fmt.Errorf("upstream %q: %w", p.upstream.Name, err)
+	}
 	kept, err := p.set.bodies.Keep(r.Body, lengthOf(r))
 	if err != nil {
 		if !errors.Is(err, fastcgi.ErrBodyTooLong) && !errors.Is(err, fastcgi.ErrNoRoom) {
@@ -185,6 +188,19 @@ func (p *Pool) storeBody(r *http.Request) (*http.Response, error) {
 	}
 	response.Body = &storingBody{response.Body, kept}
 	return response, nil
+}
+
+// refuses returns why a request would be sent to no target right now, whichever there are. It takes no place.
+func (p *Pool) refuses() error {
+	if p.upstream.Breaker.Percent > 0 {
+		if err := p.breaker.refuses(time.Now()); err != nil {
+			return err
+		}
+	}
+	if p.isCrowded() {
+		return ErrFull
+	}
+	return nil
 }
 
 // lengthOf returns how long a request's body is, -1 if it does not say so.

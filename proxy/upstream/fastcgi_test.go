@@ -346,3 +346,46 @@ func TestACheckThatTheApplicationIsNotAskedForIsABadOne(t *testing.T) {
 		t.Errorf("nobody listens, and the check says %v", err)
 	}
 }
+
+// counting counts what is read of a body.
+type counting struct {
+	io.Reader
+	read int
+}
+
+func (c *counting) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.read += n
+	return n, err
+}
+
+// uploadCounted sends a body whose reader counts.
+func uploadCounted(t *testing.T, p *Pool, body *counting, length int64) error {
+	t.Helper()
+	r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "/index.php", body)
+	r.ContentLength = length
+	response, err := p.RoundTrip(r)
+	if err == nil {
+		err = response.Body.Close()
+	}
+	return err
+}
+
+func TestNothingIsReadOfABodyThatIsRefused(t *testing.T) {
+	open, full := nobodyAnswers(t), nobodyAnswers(t)
+	open.Breaker = rules.Breaker{Percent: 50, Requests: 1, Pause: 3600}
+	full.Room = rules.Room{MaxInFlight: 1}
+	set := newSet(t, Options{})
+	if _, err := statusOf(t, set.For(open), http.MethodGet, "/index.php"); !errors.Is(err, ErrUnreachable) {
+		t.Fatal(err)
+	}
+	full.Name = "full"
+	set.For(full).targets[0].occupy()
+	for want, u := range map[error]*rules.Upstream{ErrOpen: open, ErrFull: full} {
+		const size = 1 << 20
+		body := &counting{Reader: strings.NewReader(strings.Repeat("y", size))}
+		if err := uploadCounted(t, set.For(u), body, size); !errors.Is(err, want) || body.read > 0 {
+			t.Errorf("%v, and %d bytes are read", err, body.read)
+		}
+	}
+}

@@ -110,6 +110,16 @@ func waitOf(r *rules.Room) time.Duration {
 	return rules.Seconds(r.QueueTimeout)
 }
 
+// isCrowded reports whether no target has room now, and no more requests may wait for one.
+func (p *Pool) isCrowded() bool {
+	if p.upstream.MaxInFlight <= 0 || p.line.length.Load() < int64(p.upstream.QueueLength) {
+		return false
+	}
+	isReady := func(t *target) bool { return t.isReady() }
+	hasRoom := func(t *target) bool { return t.isReady() && !p.isFull(t) }
+	return slices.ContainsFunc(p.targets, isReady) && !slices.ContainsFunc(p.targets, hasRoom)
+}
+
 // occupy counts a request; t may be nil.
 func (t *target) occupy() {
 	if t != nil {
