@@ -389,3 +389,35 @@ func TestNothingIsReadOfABodyThatIsRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestABodyInAFileIsForgottenOnceItWasSentThoughTheAnswerIsNotRead(t *testing.T) {
+	url, _ := goApplication(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		_, _ = io.WriteString(w, strings.Repeat("x", 4<<20))
+	})
+	const size = 1 << 20
+	set := newSet(t, Options{})
+	set.bodies.Total = size
+	p := set.For(upstreamOf(url))
+	send := func() (*http.Response, error) {
+		r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "/", struct{ io.Reader }{strings.NewReader(strings.Repeat("y", size))})
+		return p.RoundTrip(r)
+	}
+	first, err := send()
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "room for another visitor's", func() bool {
+		second, err := send()
+		if err == nil {
+			err = second.Body.Close()
+		}
+		return err == nil
+	})
+	if n, err := io.Copy(io.Discard, first.Body); n != 4<<20 || err != nil {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+	if err := first.Body.Close(); err != nil {
+		t.Error(err)
+	}
+}
