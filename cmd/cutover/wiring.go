@@ -134,7 +134,7 @@ func (d *daemon) openHandler(accessLines io.Writer) error {
 		return err
 	}
 	d.upstreams = upstream.NewSet(upstream.Options{
-		Roots: roots, FilesDir: d.config.CertificateDir, OnFailure: d.metrics.Failure, Log: d.log, Upstreams: d.upstreamRows, Expand: d.finder,
+		Roots: roots, FilesDir: d.config.CertificateDir, OnFailure: d.metrics.Failure, OnGone: d.metrics.Forget, Log: d.log, Upstreams: d.upstreamRows, Expand: d.finder,
 	})
 	d.handler = &proxy.Handler{
 		Views: d.store, Upstreams: d.upstreams, Visitors: visitors, Trusted: d.config.TrustedProxies,

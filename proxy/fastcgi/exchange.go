@@ -21,14 +21,15 @@ type exchange struct {
 	where  place
 	length int64 // of the body, -1 for none
 
-	c         *connection
-	kept      bool        // c was kept from an earlier request
-	stale     bool        // c was dead, and the application acted upon nothing
-	beginning int         // bytes of the request before its body
-	stop      func() bool // ends the watch over the request's context
-	upload    *upload     // nil if the body is sent at once, or there is none
-	answer    answer
-	ended     atomic.Bool // finish was called for c
+	c          *connection
+	kept       bool        // c was kept from an earlier request
+	stale      bool        // c was dead, and the application acted upon nothing
+	beginning  int         // bytes of the request before its body
+	stop       func() bool // ends the watch over the request's context
+	upload     *upload     // nil if the body is sent at once, or there is none
+	bodyClosed bool
+	answer     answer
+	ended      atomic.Bool // finish was called for c
 
 	mu     sync.Mutex // between upload and answer, for what is below
 	headed bool       // the answer's header has come
@@ -96,9 +97,18 @@ func (x *exchange) compose() (refused *http.Response, err error) {
 		if request, err = appendBody(request, x.r.Body, int(x.length)); err != nil {
 			return nil, err
 		}
+		x.closeBody() // else who watches whether it is taken would take the wait for the answer for a standstill
 	}
 	x.c.out = appendHeader(request, typeStdin, 0)
 	return nil, nil
+}
+
+// closeBody is for when nothing more of the body is needed, unless that is for upload to say.
+func (x *exchange) closeBody() {
+	if x.upload == nil && !x.bodyClosed {
+		x.bodyClosed = true
+		closeBody(x.r)
+	}
 }
 
 // atOnce is how much of a body is sent together with what comes before, without a look at what the application says to it. Every

@@ -88,7 +88,7 @@ func isNumber(text string) bool {
 }
 
 // Transport is an http.RoundTripper to one application; the host of a request's URL does not matter to it. Any number of
-// goroutines may use it at once. A visitor's mistakes are answered, not reported as errors: 400 for a path with ".." or a NUL,
+// goroutines may use it at once. A visitor's mistakes are answered (see IsOwn), not reported as errors: 400 for a path with ".." or a NUL,
 // 404 for one that names no script, 431 for too much, as are redirects of a folder's name to the folder. A request's
 // body is closed when nothing more of it is needed, which may be after its answer has ended.
 type Transport struct {
@@ -198,9 +198,7 @@ func (t *Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil && x.stale && r.Context().Err() == nil {
 		response, err = x.run(true) // the connection had died of old age
 	}
-	if x.upload == nil {
-		closeBody(r)
-	}
+	x.closeBody()
 	if err != nil {
 		return nil, fmt.Errorf("fastcgi: %w", err)
 	}

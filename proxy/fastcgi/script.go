@@ -174,6 +174,19 @@ func redirect(r *http.Request, folder string) *http.Response {
 	return response
 }
 
+// ownBody is the body of an answer that the application has no part in.
+type ownBody struct{ io.Reader }
+
+// Close does nothing.
+func (*ownBody) Close() error { return nil }
+
+// IsOwn reports whether a Transport made an answer itself, so that it says nothing of the application. Ask before the body is
+// replaced.
+func IsOwn(response *http.Response) bool {
+	_, is := response.Body.(*ownBody)
+	return is
+}
+
 // refuse makes an answer without the application.
 func refuse(r *http.Request, status int, text string) *http.Response {
 	text += "\n"
@@ -187,11 +200,11 @@ func refuse(r *http.Request, status int, text string) *http.Response {
 			"X-Content-Type-Options": {"nosniff"},
 		},
 		ContentLength: int64(len(text)),
-		Body:          io.NopCloser(strings.NewReader(text)),
+		Body:          &ownBody{strings.NewReader(text)},
 		Request:       r,
 	}
 	if r.Method == http.MethodHead {
-		response.Body = http.NoBody
+		response.Body = &ownBody{http.NoBody}
 	}
 	return response
 }

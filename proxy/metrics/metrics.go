@@ -5,6 +5,7 @@ package metrics
 import (
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,6 +22,9 @@ type Metrics struct {
 	events   *prometheus.CounterVec
 	own      *prometheus.CounterVec
 	refused  *prometheus.CounterVec
+
+	mu   sync.Mutex
+	gone Outcome // of the requests of targets that are forgotten
 }
 
 // Causes of failures that are Cutover's own: no visitor and no target has a part in them. A deploy is judged by them.
@@ -112,6 +116,23 @@ func (m *Metrics) Failure(upstream, target, cause string) {
 	if m != nil {
 		m.failures.WithLabelValues(upstream, target, cause).Inc()
 	}
+}
+
+// Forget takes the series of a target away that is gone, so that there are no more of them than targets. Totals still count its
+// requests. A nil Metrics forgets nothing.
+func (m *Metrics) Forget(upstream, target string) {
+	if m == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	labels := prometheus.Labels{"upstream": upstream, "target": target}
+	of := Totals{}
+	of.addAll(m.requests, func(l map[string]string) bool { return l["upstream"] == upstream && l["target"] == target })
+	m.gone.Good += of.Requests.Good
+	m.gone.Bad += of.Requests.Bad
+	m.requests.DeletePartialMatch(labels)
+	m.failures.DeletePartialMatch(labels)
 }
 
 // Event counts one of a kind's outcomes; both must come from a fixed set of words.

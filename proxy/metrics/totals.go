@@ -1,5 +1,7 @@
 package metrics
 
+import "github.com/prometheus/client_golang/prometheus"
+
 // Totals are sums since the process began, for those who compare two releases.
 type Totals struct {
 	OwnFailures map[string]uint64 `json:"own_failures"` // that Cutover itself caused, by cause
@@ -24,18 +26,31 @@ func (o *Outcome) add(good bool, n float64) {
 
 // Totals sums up what was counted so far.
 func (m *Metrics) Totals() Totals {
-	t := Totals{OwnFailures: map[string]uint64{}, Refused: map[string]uint64{}}
-	families, _ := m.registry.Gather() // it returns what it has, whatever a collector of the runtime may say
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t := Totals{OwnFailures: map[string]uint64{}, Refused: map[string]uint64{}, Requests: m.gone}
+	for _, counters := range []prometheus.Collector{m.own, m.refused, m.requests, m.events} {
+		t.addAll(counters, func(map[string]string) bool { return true })
+	}
+	return t
+}
+
+// addAll adds the counters of a collector whose labels are wanted.
+func (t *Totals) addAll(counters prometheus.Collector, wanted func(labels map[string]string) bool) {
+	registry := prometheus.NewRegistry() // of these alone: others ask who may wait for us
+	registry.MustRegister(counters)
+	families, _ := registry.Gather() // counters have no errors
 	for _, family := range families {
 		for _, counter := range family.GetMetric() {
 			labels := map[string]string{}
 			for _, pair := range counter.GetLabel() {
 				labels[pair.GetName()] = pair.GetValue()
 			}
-			t.add(family.GetName(), labels, counter.GetCounter().GetValue())
+			if wanted(labels) {
+				t.add(family.GetName(), labels, counter.GetCounter().GetValue())
+			}
 		}
 	}
-	return t
 }
 
 func (t *Totals) add(name string, labels map[string]string, n float64) {

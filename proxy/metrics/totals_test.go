@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"maps"
+	"strings"
 	"testing"
 	"time"
 )
@@ -34,4 +35,25 @@ func TestTotalsTellOwnFailuresFromThoseOfOthers(t *testing.T) {
 	}
 	var none *Metrics
 	none.OwnFailure(Panic)
+}
+
+func TestATargetThatIsForgottenHasNoSeriesAndItsRequestsStillCount(t *testing.T) {
+	m := New()
+	for _, target := range []string{"http://a", "http://b"} {
+		m.Failure("shop", target, "refused")
+		m.Request("v1", "shop", target, 200, time.Second)
+		m.Request("v1", "shop", target, 502, time.Second)
+	}
+	before := m.Totals().Requests
+	m.Forget("shop", "http://a")
+	m.Forget("shop", "http://a")
+	m.Forget("other", "http://b")
+	if text := scrape(t, m); strings.Contains(text, `"http://a"`) || strings.Count(text, `"http://b"`) != 3 {
+		t.Error(text)
+	}
+	if now := m.Totals().Requests; now != before || now != (Outcome{2, 2}) {
+		t.Errorf("%v before, %v now", before, now)
+	}
+	var none *Metrics
+	none.Forget("shop", "http://b")
 }

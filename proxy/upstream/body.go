@@ -6,6 +6,9 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"time"
+
+	"cutover/proxy/fastcgi"
 )
 
 // watched counts a request as in flight until its answer's body is closed, and a body that breaks off as a failure.
@@ -18,18 +21,26 @@ func (p *Pool) watched(r *http.Request, t *target, response *http.Response, idle
 	if tunnel, ok := response.Body.(io.ReadWriteCloser); ok {
 		return &watchedTunnel{tunnel, end}
 	}
+	headed := time.Now()
 	fail := func(err error) error {
 		err = p.failed(r, t, idle.explain(err))
-		p.turned(r, response, err)
+		p.turned(r, response, err, headed)
 		return err
 	}
-	return &watchedBody{idle.download(response), fail, end}
+	return &watchedBody{idle.download(response), fail, end, fastcgi.IsOwn(response)}
 }
 
 type watchedBody struct {
 	io.ReadCloser
 	fail func(error) error
 	end  func()
+	own  bool // the answer is not the target's
+}
+
+// isOwn reports whether an answer that send has returned was made without its target.
+func isOwn(response *http.Response) bool {
+	body, ok := response.Body.(*watchedBody)
+	return ok && body.own
 }
 
 func (b *watchedBody) Read(p []byte) (int, error) {

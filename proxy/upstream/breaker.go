@@ -81,6 +81,16 @@ func (b *breaker) admit(pause time.Duration, now time.Time) (tries bool, err err
 	return true, nil
 }
 
+// refuses returns why a request would not be admitted. Who asks need not read its body first.
+func (b *breaker) refuses(now time.Time) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.opened == nil || !now.Before(b.next) {
+		return nil
+	}
+	return &openError{b.next.Sub(now)}
+}
+
 // note takes what a request has shown. It returns what has begun or ended by it, if anything has.
 func (b *breaker) note(v verdict, tries bool, row *rules.Breaker, now time.Time) (began, ended *opened) {
 	b.mu.Lock()
@@ -172,6 +182,8 @@ func (p *Pool) guarded(r *http.Request) (*http.Response, error) {
 
 func verdictOn(r *http.Request, response *http.Response, err error) verdict {
 	switch {
+	case err == nil && isOwn(response):
+		return nothing
 	case err == nil && response.StatusCode < http.StatusInternalServerError:
 		return good
 	case err == nil:
@@ -186,11 +198,17 @@ func verdictOn(r *http.Request, response *http.Response, err error) verdict {
 	return bad
 }
 
-// turned notes that an answer has broken off after its header said that all is well.
-func (p *Pool) turned(r *http.Request, response *http.Response, err error) {
-	if row := &p.upstream.Breaker; row.Percent > 0 && verdictOn(r, response, nil) == good && verdictOn(r, nil, err) == bad {
-		p.tell(p.breaker.note(turned, false, row, time.Now()))
+// turned notes that an answer has broken off after its header, which came at a time, said that all is well.
+func (p *Pool) turned(r *http.Request, response *http.Response, err error, headed time.Time) {
+	row := &p.upstream.Breaker
+	if row.Percent <= 0 || verdictOn(r, response, nil) != good || verdictOn(r, nil, err) != bad {
+		return
 	}
+	v, now := turned, time.Now()
+	if now.Unix()-headed.Unix() >= watchedSeconds {
+		v = bad // as a good one it is counted no more
+	}
+	p.tell(p.breaker.note(v, false, row, now))
 }
 
 // tell tells those who want to know; began and ended may be nil.

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"cutover/rules"
@@ -211,4 +212,35 @@ func TestAnUpstreamWithoutABreakerIsAskedHoweverOftenItFails(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+func TestOldDownloadsThatBreakOffAreNoneOfTheFreshAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := upstreamOf("http://127.0.0.1:1")
+		u.Breaker = rules.Breaker{Percent: 60, Requests: 20}
+		p := NewSet(Options{}).For(u)
+		r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+		breakOff := func(headed time.Time) {
+			for range 20 {
+				p.turned(r, &http.Response{StatusCode: http.StatusOK}, io.ErrUnexpectedEOF, headed)
+			}
+		}
+		answer := func() time.Time {
+			for range 20 {
+				p.breaker.note(good, false, &u.Breaker, time.Now())
+			}
+			return time.Now()
+		}
+		old := answer()
+		time.Sleep(15 * time.Second)
+		fresh := answer()
+		breakOff(old)
+		if o := p.breaker.state(); o != nil {
+			t.Errorf("20 good answers, and 20 bad ones: %s", o.why)
+		}
+		breakOff(fresh)
+		if p.breaker.state() == nil {
+			t.Error("all have broken off, and it stays closed")
+		}
+	})
 }

@@ -121,7 +121,10 @@ func (s *Set) keepChecking(ctx context.Context, t task) {
 	}
 }
 
-var errCheckedBody = errors.New("the answer does not hold the text of check_body")
+var (
+	errCheckedBody = errors.New("the answer does not hold the text of check_body")
+	errNotAsked    = errors.New("the path names no script, so the application was not asked: let check_path name one, or php-fpm's ping.path")
+)
 
 // look asks a target, and returns why the answer is no good one.
 func (t *task) look(ctx context.Context) error {
@@ -139,8 +142,11 @@ func (t *task) look(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("check %s: %w", t.check.Path, err)
 	}
-	t.target.state.checkTook.Store(int64(time.Since(began)))
 	defer func() { _ = response.Body.Close() }()
+	if fastcgi.IsOwn(response) {
+		return fmt.Errorf("check %s: %w", t.check.Path, errNotAsked)
+	}
+	t.target.state.checkTook.Store(int64(time.Since(began)))
 	if !t.check.Accepts(response.StatusCode) {
 		return fmt.Errorf("check %s: the answer is %s", t.check.Path, response.Status)
 	}

@@ -199,7 +199,7 @@ func (c *connections) send(r *http.Request) (*http.Response, error) {
 	if c.address.Network == "unix" {
 		at.Host = "socket" // net/http insists on one
 	}
-	r.URL = &at
+	r.URL, r.Header = &at, keyed(r)
 	response, err := c.roundTrip(r)
 	if err != nil && c.secure != nil {
 		err = c.secure.explainRefusal(err)

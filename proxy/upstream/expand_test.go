@@ -5,13 +5,16 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"cutover/rules"
@@ -232,4 +235,102 @@ func counted(t *testing.T) (url string, open *atomic.Int64) {
 	server.Start()
 	t.Cleanup(server.Close)
 	return server.URL, open
+}
+
+// editedRows returns rows of one upstream, as they follow each other when it is edited, and a Set that knows which of them is there.
+func editedRows(t *testing.T, o Options, n int) (rows []*rules.Upstream, set *Set, edit func()) {
+	t.Helper()
+	for range n {
+		rows = append(rows, upstreamOf("dns+http://app.test:80"))
+	}
+	var at atomic.Int64
+	o.Upstreams = func() []*rules.Upstream { return rows[at.Load()%int64(n):][:1] }
+	set = newSet(t, o)
+	return rows, set, func() { set.For(rows[at.Add(1)]) }
+}
+
+func TestARequestThatOutlivesTwoChangesOfItsRowDoesNotBringTheRowBack(t *testing.T) {
+	f := newFinder("http://10.0.0.1:80")
+	rows, set, edit := editedRows(t, Options{Expand: f}, 3)
+	set.For(rows[0])
+	edit()
+	edit()
+	if p := set.For(rows[0]); p.upstream != rows[2] { // the request may have waited for its password to be checked
+		t.Error("it gets the pool of a row that is gone")
+	}
+	f.finds("http://10.0.0.2:80")
+	p := set.For(rows[2])
+	if p.targets[0].row.URL != "http://10.0.0.2:80" || p.line.pool.upstream != rows[2] {
+		t.Errorf("the row has the target %s, and those in line wait for the one of row %p", p.targets[0].row.URL, p.line.pool.upstream)
+	}
+}
+
+func TestARequestThatAwaitsItsTargetsGetsThoseOfTheRowAsItIsThen(t *testing.T) {
+	a := named(t, "a")
+	for changes := range 3 {
+		f := newFinder()
+		rows, set, edit := editedRows(t, Options{Expand: f, DialTimeout: time.Minute}, 3)
+		p := set.For(rows[0])
+		for range changes {
+			edit()
+		}
+		f.finds(a.URL)
+		if text, err := ask(t, p, ""); err != nil || text != "a" {
+			t.Errorf("after %d changes: %q, %v", changes, text, err)
+		}
+	}
+}
+
+func TestATargetThatOneAnswerOfTheDNSLeavesOutIsTheSameWhenItComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFinder("http://10.0.0.1:80", "http://10.0.0.2:80")
+		set := NewSet(Options{Expand: f})
+		u := upstreamOf("dns+http://app.test:80")
+		u.Room = rules.Room{MaxInFlight: 1}
+		one := set.For(u).targets[0]
+		one.occupy()
+		_ = set.For(u).failed(httptest.NewRequest(http.MethodGet, "/", nil), one, fmt.Errorf("%w: %w", ErrUnreachable, context.DeadlineExceeded))
+		set.takeFailed()
+		for _, away := range []time.Duration{time.Second, lingers / 2, 3 * lingers} { // with a request in flight it is not forgotten
+			f.finds("http://10.0.0.2:80")
+			set.For(u)
+			for range away / time.Second {
+				time.Sleep(time.Second)
+				set.closeLeft()
+			}
+			f.finds("http://10.0.0.1:80", "http://10.0.0.2:80")
+			back := set.For(u).targets[0]
+			if back.state != one.state || back.connections != one.connections || !set.For(u).isFull(back) || !back.fails() {
+				t.Errorf("after %v it is another", away)
+			}
+			if probes := set.takeFailed(); len(probes) != 1 || probes[0].target.state != back.state || len(set.left) != 0 {
+				t.Errorf("after %v nobody looks whether it can be reached again: %v, or its connections are closed: %v", away, probes, set.left)
+			}
+		}
+	})
+}
+
+func TestATargetThatHasLeftForLongIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFinder("http://10.0.0.1:80", "http://10.0.0.2:80")
+		var gone []string
+		set := NewSet(Options{Expand: f, OnGone: func(upstream, target string) { gone = append(gone, upstream+" "+target) }})
+		u := upstreamOf("dns+http://app.test:80")
+		one := set.For(u).targets[0]
+		f.finds("http://10.0.0.2:80")
+		p := set.For(u)
+		time.Sleep(2 * lingers)
+		set.closeLeft()
+		f.finds("http://10.0.0.1:80", "http://10.0.0.2:80")
+		if len(p.absent) != 0 || set.For(u).targets[0].state == one.state {
+			t.Error("it is still known")
+		}
+		if want := []string{"v1 http://10.0.0.1:80"}; !slices.Equal(gone, want) {
+			t.Errorf("%q are gone", gone)
+		}
+		set.Keep(nil)
+		if slices.Sort(gone); len(gone) != 3 {
+			t.Errorf("with the upstream, %q are gone", gone)
+		}
+	})
 }

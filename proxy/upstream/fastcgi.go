@@ -151,8 +151,37 @@ func bodyFolder() string {
 	return onDisk
 }
 
-// storedBody is a request's body that was read before a target was picked.
-type storedBody struct{ io.ReadCloser }
+// storedBody is a request's body that was read before a target was picked. It is forgotten once a target has answered, which ends
+// the repeats, and all of it was handed out: the visitor may take long to read the answer.
+type storedBody struct {
+	io.ReadCloser
+	kept *fastcgi.Kept
+
+	left     atomic.Int64 // not handed out yet
+	answered atomic.Bool
+}
+
+func newStoredBody(kept *fastcgi.Kept) *storedBody {
+	s := &storedBody{ReadCloser: kept.Open(), kept: kept}
+	s.left.Store(kept.Length)
+	return s
+}
+
+func (s *storedBody) Read(p []byte) (int, error) {
+	n, err := s.ReadCloser.Read(p)
+	if s.left.Add(-int64(n)) <= 0 && s.answered.Load() {
+		s.kept.Close()
+	}
+	return n, err
+}
+
+// hasAnswer is for when the answer's header has come.
+func (s *storedBody) hasAnswer() {
+	s.answered.Store(true)
+	if s.left.Load() <= 0 {
+		s.kept.Close()
+	}
+}
 
 // mustStore reports whether a request's body is read before a target is picked: a worker of php-fpm does nothing else while a body
 // comes, so visitors who send slowly would occupy them all.
@@ -166,6 +195,9 @@ func (p *Pool) mustStore(r *http.Request) bool {
 
 // storeBody is RoundTrip for a request whose body is read first.
 func (p *Pool) storeBody(r *http.Request) (*http.Response, error) {
+	if err := p.refuses(); err != nil {
+		return nil, fmt.Errorf("upstream %q: %w", p.upstream.Name, err)
+	}
 	kept, err := p.set.bodies.Keep(r.Body, lengthOf(r))
 	if err != nil {
 		if !errors.Is(err, fastcgi.ErrBodyTooLong) && !errors.Is(err, fastcgi.ErrNoRoom) {
@@ -174,7 +206,8 @@ func (p *Pool) storeBody(r *http.Request) (*http.Response, error) {
 		return nil, fmt.Errorf("upstream %q: %w", p.upstream.Name, err)
 	}
 	out := *r
-	out.Body, out.ContentLength = &storedBody{kept.Open()}, kept.Length
+	body := newStoredBody(kept)
+	out.Body, out.ContentLength = body, kept.Length
 	if kept.Length == 0 {
 		out.Body = http.NoBody
 	}
@@ -183,8 +216,22 @@ func (p *Pool) storeBody(r *http.Request) (*http.Response, error) {
 		kept.Close()
 		return response, err
 	}
+	body.hasAnswer()
 	response.Body = &storingBody{response.Body, kept}
 	return response, nil
+}
+
+// refuses returns why a request would be sent to no target right now, whichever there are. It takes no place.
+func (p *Pool) refuses() error {
+	if p.upstream.Breaker.Percent > 0 {
+		if err := p.breaker.refuses(time.Now()); err != nil {
+			return err
+		}
+	}
+	if p.isCrowded() {
+		return ErrFull
+	}
+	return nil
 }
 
 // lengthOf returns how long a request's body is, -1 if it does not say so.

@@ -270,3 +270,154 @@ func TestAFastCGIApplicationIsCheckedByItsScript(t *testing.T) {
 		}
 	}
 }
+
+// nobodyAnswers is an upstream whose application is gone, but not its script, /index.php, nor the folder /inner/.
+func nobodyAnswers(t *testing.T) *rules.Upstream {
+	t.Helper()
+	root := t.TempDir()
+	if err := os.Mkdir(filepath.Join(root, "inner"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, script := range []string{"index.php", "inner/index.php"} {
+		if err := os.WriteFile(filepath.Join(root, script), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	u := upstreamOf("fcgi+unix:" + filepath.Join(root, "nobody.sock"))
+	u.FastCGI.Root = root
+	return u
+}
+
+// statusOf asks for a path.
+func statusOf(t *testing.T, p *Pool, method, path string) (int, error) {
+	t.Helper()
+	r, _ := http.NewRequestWithContext(t.Context(), method, path, nil)
+	response, err := p.RoundTrip(r)
+	if err != nil {
+		return 0, err
+	}
+	return response.StatusCode, response.Body.Close()
+}
+
+// Whatever a path that names no script, a folder without its slash or a hostile one is answered with, the application was not asked.
+func TestWhatIsAnsweredWithoutTheApplicationSaysNothingOfIt(t *testing.T) {
+	p := newSet(t, Options{}).For(nobodyAnswers(t))
+	for range 5 {
+		if _, err := statusOf(t, p, http.MethodGet, "/index.php"); !errors.Is(err, ErrUnreachable) {
+			t.Fatal(err)
+		}
+		for path, want := range map[string]int{"/nothing.png": 404, "/inner": 301, "/%2e%2e/x": 400} {
+			for _, method := range []string{http.MethodGet, http.MethodHead} {
+				if status, err := statusOf(t, p, method, path); err != nil || status != want {
+					t.Fatalf("%s %s: %d, %v", method, path, status, err)
+				}
+			}
+		}
+	}
+	if s := p.targets[0].status(); s.FailingSince.IsZero() || s.Latency != 0 || s.InFlight != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestWhatIsAnsweredWithoutTheApplicationClosesNoBreaker(t *testing.T) {
+	u := nobodyAnswers(t)
+	u.Breaker = rules.Breaker{Percent: 50, Requests: 3, Pause: 0.02}
+	p := newSet(t, Options{}).For(u)
+	eventually(t, "the breaker to open", func() bool {
+		_, err := statusOf(t, p, http.MethodGet, "/index.php")
+		return errors.Is(err, ErrOpen)
+	})
+	eventually(t, "a request that may try", func() bool {
+		status, _ := statusOf(t, p, http.MethodGet, "/nothing.png")
+		return status == http.StatusNotFound
+	})
+	if p.breaker.state() == nil {
+		t.Error("it closes, and the application is gone")
+	}
+	if _, err := statusOf(t, p, http.MethodGet, "/index.php"); !errors.Is(err, ErrUnreachable) {
+		t.Errorf("the next does not try: %v", err)
+	}
+}
+
+func TestACheckThatTheApplicationIsNotAskedForIsABadOne(t *testing.T) {
+	p := newSet(t, Options{}).For(nobodyAnswers(t))
+	look := task{"v1", p.targets[0], rules.Check{Path: "/inner", Timeout: 60, Status: "200-399"}}
+	if err := look.look(t.Context()); !errors.Is(err, errNotAsked) {
+		t.Errorf("nobody listens, and the check says %v", err)
+	}
+}
+
+// counting counts what is read of a body.
+type counting struct {
+	io.Reader
+	read int
+}
+
+func (c *counting) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.read += n
+	return n, err
+}
+
+// uploadCounted sends a body whose reader counts.
+func uploadCounted(t *testing.T, p *Pool, body *counting, length int64) error {
+	t.Helper()
+	r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "/index.php", body)
+	r.ContentLength = length
+	response, err := p.RoundTrip(r)
+	if err == nil {
+		err = response.Body.Close()
+	}
+	return err
+}
+
+func TestNothingIsReadOfABodyThatIsRefused(t *testing.T) {
+	open, full := nobodyAnswers(t), nobodyAnswers(t)
+	open.Breaker = rules.Breaker{Percent: 50, Requests: 1, Pause: 3600}
+	full.Room = rules.Room{MaxInFlight: 1}
+	set := newSet(t, Options{})
+	if _, err := statusOf(t, set.For(open), http.MethodGet, "/index.php"); !errors.Is(err, ErrUnreachable) {
+		t.Fatal(err)
+	}
+	full.Name = "full"
+	set.For(full).targets[0].occupy()
+	for want, u := range map[error]*rules.Upstream{ErrOpen: open, ErrFull: full} {
+		const size = 1 << 20
+		body := &counting{Reader: strings.NewReader(strings.Repeat("y", size))}
+		if err := uploadCounted(t, set.For(u), body, size); !errors.Is(err, want) || body.read > 0 {
+			t.Errorf("%v, and %d bytes are read", err, body.read)
+		}
+	}
+}
+
+func TestABodyInAFileIsForgottenOnceItWasSentThoughTheAnswerIsNotRead(t *testing.T) {
+	url, _ := goApplication(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		_, _ = io.WriteString(w, strings.Repeat("x", 4<<20))
+	})
+	const size = 1 << 20
+	set := newSet(t, Options{})
+	set.bodies.Total = size
+	p := set.For(upstreamOf(url))
+	send := func() (*http.Response, error) {
+		r, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "/", struct{ io.Reader }{strings.NewReader(strings.Repeat("y", size))})
+		return p.RoundTrip(r)
+	}
+	first, err := send()
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "room for another visitor's", func() bool {
+		second, err := send()
+		if err == nil {
+			err = second.Body.Close()
+		}
+		return err == nil
+	})
+	if n, err := io.Copy(io.Discard, first.Body); n != 4<<20 || err != nil {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+	if err := first.Body.Close(); err != nil {
+		t.Error(err)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -80,35 +81,53 @@ func (i *idle) upload(body io.ReadCloser) io.ReadCloser {
 	if !i.watches() {
 		return body
 	}
-	return &idleUpload{body, i}
+	return &idleUpload{ReadCloser: body, idle: i}
 }
 
+// idleUpload leaves the clock alone once it is closed, though a Read may still be under way: the clock is the next one's then.
 type idleUpload struct {
 	io.ReadCloser
 	idle *idle
+
+	mu     sync.Mutex
+	closed bool
 }
 
 func (u *idleUpload) Read(p []byte) (int, error) {
-	u.idle.rest()
+	u.wait(false)
 	n, err := u.ReadCloser.Read(p)
 	if err == nil {
-		u.idle.begin()
+		u.wait(true)
 	}
 	return n, err
 }
 
+// wait is for when the target is waited for, or no longer.
+func (u *idleUpload) wait(begins bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	switch {
+	case u.closed:
+	case begins:
+		u.idle.begin()
+	default:
+		u.idle.rest()
+	}
+}
+
 // again is that of the body which is watched.
 func (u *idleUpload) again() (io.ReadCloser, error) {
-	body, ok := u.ReadCloser.(rewindable)
-	if !ok {
-		return nil, errLost
-	}
-	fresh, err := body.again()
+	fresh, err := again(u.ReadCloser)()
 	return u.idle.upload(fresh), err
 }
 
 func (u *idleUpload) Close() error {
-	u.idle.rest()
+	u.mu.Lock()
+	if !u.closed {
+		u.closed = true
+		u.idle.rest()
+	}
+	u.mu.Unlock()
 	return u.ReadCloser.Close()
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"cutover/rules"
@@ -169,4 +170,56 @@ func TestZeroTimeoutsAreThoseOfEveryUpstream(t *testing.T) {
 	if c.connectTimeout() != 3*time.Second || c.manner.tlsTimeout() != 5*time.Second {
 		t.Errorf("%v, %v", c.connectTimeout(), c.manner.tlsTimeout())
 	}
+}
+
+func TestAnApplicationMayThinkForLongerThanNothingMayMove(t *testing.T) {
+	release := make(chan struct{})
+	url, _ := goApplication(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		<-release
+		_, _ = w.Write(body)
+	})
+	u := upstreamOf(url)
+	u.Timeouts.Idle = 0.5
+	enough := sync.OnceFunc(func() { close(release) })
+	defer enough()
+	timer := time.AfterFunc(1500*time.Millisecond, enough)
+	defer timer.Stop()
+	if text, err := do(t.Context(), t, newSet(t, Options{}).For(u), http.MethodPost, "small"); err != nil || text != "small" {
+		t.Errorf("%q, %v", text, err)
+	}
+}
+
+// net/http gives a stream up that was refused, and reads the body again for the next one.
+func TestABodyThatIsReadAgainIsWatchedAndTheOneBeforeNoLonger(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := upstreamOf("http://127.0.0.1:1")
+		u.Timeouts.Idle = 1
+		_, idle := NewSet(Options{}).For(u).withIdle(t.Context(), false)
+		source, visitor := io.Pipe()
+		first := idle.upload((&keptBody{source: source, most: 1 << 10}).open())
+		go func() { _, _ = first.Read(make([]byte, 10)) }()
+		synctest.Wait()
+		if err := first.Close(); err != nil {
+			t.Fatal(err)
+		}
+		second, err := again(first)()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := visitor.Write([]byte("some")); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		if idle.expired.Load() {
+			t.Error("the clock of a reader that was closed runs on")
+		}
+		if n, err := second.Read(make([]byte, 10)); err != nil || n != 4 {
+			t.Errorf("%d bytes, %v", n, err)
+		}
+		time.Sleep(2 * time.Second)
+		if !idle.expired.Load() {
+			t.Error("nobody watches how what is read again is taken")
+		}
+	})
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // lanes lend each connection of HTTP/1.1 to one request at a time, and lend it again only once it is known that the target has
@@ -64,7 +65,7 @@ func (at *lane) lend(response *http.Response) {
 	case response.Body == http.NoBody:
 		at.end()
 	default:
-		response.Body = &laneBody{response.Body, at}
+		response.Body = &laneBody{ReadCloser: response.Body, lane: at}
 	}
 }
 
@@ -153,15 +154,16 @@ func (at *lane) drop() {
 	}
 }
 
-// laneBody tells when it ends.
+// laneBody tells when it ends, and no more than once: then the lane may be another's.
 type laneBody struct {
 	io.ReadCloser
-	lane *lane
+	lane  *lane
+	ended atomic.Bool
 }
 
 func (b *laneBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
-	if errors.Is(err, io.EOF) {
+	if errors.Is(err, io.EOF) && b.ended.CompareAndSwap(false, true) {
 		b.lane.end()
 	}
 	return n, err

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"cutover/proxy/fastcgi"
 	"cutover/rules"
 )
 
@@ -28,20 +29,18 @@ type lasting struct {
 	turns   turns
 	line    line
 	breaker breaker
+	absent  absent
 }
 
 func newPool(u *rules.Upstream, last *Pool, s *Set) *Pool {
-	p := &Pool{upstream: u, set: s, sought: s.options.seek(u), lasting: &lasting{repeats: newBudget()}}
-	kept := map[string]*target{}
+	p := &Pool{upstream: u, set: s, sought: s.options.seek(u), lasting: &lasting{repeats: newBudget(), absent: absent{}}}
 	if last != nil {
 		p.lasting = last.lasting
-		for _, t := range last.targets {
-			kept[t.row.URL] = t
-		}
+		p.absent.leave(last.targets, time.Now())
 	}
 	manner := mannerOf(u)
 	for _, row := range p.sought.list {
-		t, err := newTarget(row, kept[row.URL], manner, s.options)
+		t, err := newTarget(row, p.absent[row.URL].target, manner, s.options)
 		if err != nil {
 			continue // rules.Target.Validate refuses such a row
 		}
@@ -49,6 +48,7 @@ func newPool(u *rules.Upstream, last *Pool, s *Set) *Pool {
 		p.targets = append(p.targets, t)
 		p.storesBodies = p.storesBodies || t.connections.fastCGI != nil
 	}
+	s.takeBack(p, last)
 	p.line.adopt(p)
 	return p
 }
@@ -65,6 +65,11 @@ func (p *Pool) status() Status {
 // has reports whether a target of the pool uses these connections.
 func (p *Pool) has(c *connections) bool {
 	return slices.ContainsFunc(p.targets, func(t *target) bool { return t.connections == c })
+}
+
+// knows reports whether a target of the pool has this state.
+func (p *Pool) knows(of *state) bool {
+	return slices.ContainsFunc(p.targets, func(t *target) bool { return t.state == of })
 }
 
 // closeIdle closes the idle connections that another pool does not use; it may be nil.
@@ -133,7 +138,7 @@ func (p *Pool) attempt(t *target, r *http.Request, w *wish, body *keptBody) (*ht
 		// The transport closes a body even when it cannot connect; it must stay for the next target.
 		out.Body = idle.upload(body.open())
 		if t.connections.multiplexed != nil && !isUpgrade(r) {
-			out.GetBody = body.again // a connection that others share may be given up at the moment when it is chosen
+			out.GetBody = again(out.Body) // a connection that others share may be given up at the moment when it is chosen
 		}
 	}
 	t.state.requests.Add(1)
@@ -149,7 +154,9 @@ func (p *Pool) attempt(t *target, r *http.Request, w *wish, body *keptBody) (*ht
 		t.giveBack()
 		return nil, progress.fate(), err
 	}
-	p.answered(t, response, began, body != nil)
+	if !fastcgi.IsOwn(response) {
+		p.answered(t, response, began, body != nil)
+	}
 	response.Body = p.watched(r, t, response, idle)
 	return response, sent, nil
 }
@@ -181,6 +188,7 @@ func (p *Pool) failed(r *http.Request, t *target, err error) error {
 	}
 	if errors.Is(err, errHangs) {
 		t.state.doubt(time.Now())
+		t.line.lookAfter(doubted)
 	}
 	if f := t.state.health.failed(err, time.Now()); f != nil {
 		p.set.fails(p.upstream.Name, t, f)

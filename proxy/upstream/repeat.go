@@ -90,7 +90,7 @@ func (k *keptBody) isKept() bool {
 	return !k.lost
 }
 
-// again is what http.Request.GetBody wants, for a request that was not acted upon.
+// again returns the body from its begin, for a request that was not acted upon.
 func (k *keptBody) again() (io.ReadCloser, error) {
 	if !k.recall() {
 		return nil, errLost

@@ -77,15 +77,19 @@ func (l *line) look() {
 	l.serve()
 }
 
+// lookAfter is for when there may be room after a time.
+func (l *line) lookAfter(d time.Duration) {
+	time.AfterFunc(d+time.Millisecond, l.look) // which never waits for long
+}
+
 // enter is take for targets with a limit.
 func (l *line) enter(ctx context.Context, p *Pool, w *wish) (*target, error) {
 	l.mu.Lock()
-	if l.waiting.Len() == 0 {
-		if t, full := p.pick(w); !full {
-			t.occupy()
-			l.mu.Unlock()
-			return t, nil
-		}
+	l.serve() // who was here before comes first; who waits even then can have none of what there is room at
+	if t, full := p.pick(w); !full {
+		t.occupy()
+		l.mu.Unlock()
+		return t, nil
 	}
 	if l.waiting.Len() >= p.upstream.QueueLength {
 		l.mu.Unlock()
@@ -104,6 +108,16 @@ func waitOf(r *rules.Room) time.Duration {
 		return defaultWait
 	}
 	return rules.Seconds(r.QueueTimeout)
+}
+
+// isCrowded reports whether no target has room now, and no more requests may wait for one.
+func (p *Pool) isCrowded() bool {
+	if p.upstream.MaxInFlight <= 0 || p.line.length.Load() < int64(p.upstream.QueueLength) {
+		return false
+	}
+	isReady := func(t *target) bool { return t.isReady() }
+	hasRoom := func(t *target) bool { return t.isReady() && !p.isFull(t) }
+	return slices.ContainsFunc(p.targets, isReady) && !slices.ContainsFunc(p.targets, hasRoom)
 }
 
 // occupy counts a request; t may be nil.

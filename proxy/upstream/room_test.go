@@ -316,3 +316,43 @@ func BenchmarkTake(b *testing.B) {
 		})
 	}
 }
+
+func TestWhoWaitsForOneTargetKeepsNobodyFromAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewSet(Options{}).For(roomy(2, 1, 1))
+		a, b := p.targets[0], p.targets[1]
+		b.occupy()
+		one := queue(t, p, &wish{tried: []*target{a}}) // a has refused it, so it waits for b
+		if !one.waits() {
+			t.Fatal("it does not wait")
+		}
+		if got, err := p.take(t.Context(), &wish{}); err != nil || got != a {
+			t.Errorf("a has room, and a request that may have it gets %v, %v", got, err)
+		}
+		b.giveBack()
+		if got := <-one.got; got != b {
+			t.Errorf("who has waited for b gets %v", got)
+		}
+		synctest.Wait()
+	})
+}
+
+func TestThoseInLineGoToATargetThatIsNoLongerDoubted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewSet(Options{}).For(roomy(2, 1, 5))
+		r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+		_ = p.failed(r, p.targets[1], errHangs)
+		if got, _ := p.take(t.Context(), &wish{}); got != p.targets[0] {
+			t.Fatal("the one that hangs is asked first")
+		}
+		one := queue(t, p, &wish{})
+		if !one.waits() {
+			t.Fatal("it does not wait while there is doubt")
+		}
+		began := time.Now()
+		if got := <-one.got; got != p.targets[1] || time.Since(began) > 2*doubted {
+			t.Errorf("got %v after %v: %v", got, time.Since(began), <-one.err)
+		}
+		synctest.Wait()
+	})
+}

@@ -23,8 +23,11 @@ type Options struct {
 	// OnFailure is called for every attempt that a target did not answer, or not to the end; cause is as Cause returns
 	// it. Any number of calls may run at once.
 	OnFailure func(upstream, target, cause string)
-	Log       *slog.Logger // of targets that begin or end to fail; may be nil
-	// Upstreams returns those that there are: Run forgets others, and checks their targets if their rows want it. It may be nil.
+	// OnGone is called for a target that has left its upstream, once it is forgotten: some time after its last request.
+	OnGone func(upstream, target string)
+	Log    *slog.Logger // of targets that begin or end to fail; may be nil
+	// Upstreams returns those that there are: Run forgets others, and checks their targets if their rows want it. It must not call
+	// the Set, and may be nil.
 	Upstreams func() []*rules.Upstream
 	// Expand finds the targets that rows stand for; nil if each is one by itself.
 	Expand Expander
@@ -79,21 +82,56 @@ func NewSet(o Options) *Set {
 
 // For returns the pool of an upstream. As long as u is the same pointer and stands for the same targets, so is the pool. When
 // the upstream has changed, its targets keep their connections and counts as far as their URLs are the same; requests under way end
-// as they began.
+// as they began. A request that has held u through more than one change gets the pool of the upstream as it is now.
 func (s *Set) For(u *rules.Upstream) *Pool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	g := s.pools[u.Name]
-	isLatest := g.current != nil && g.current.upstream == u
-	switch {
-	case isLatest && g.current.isCurrent():
-		return g.current
-	case !isLatest && g.last != nil && g.last.upstream == u:
-		return g.last
+	if p := s.known(u); p != nil {
+		return p
 	}
+	g := s.pools[u.Name]
+	if g.current == nil || g.current.upstream == u {
+		return s.renew(u)
+	}
+	now := s.newest(u.Name)
+	switch {
+	case now == nil && g.last != nil && g.last.upstream == u:
+		return g.last
+	case now == nil || now == u:
+		return s.renew(u)
+	}
+	if p := s.known(now); p != nil { // what is gone must not take the place of what is there
+		return p
+	}
+	return s.renew(now)
+}
+
+// known returns the pool that an upstream has, if that has the targets of the moment. It needs the lock.
+func (s *Set) known(u *rules.Upstream) *Pool {
+	g := s.pools[u.Name]
+	for _, p := range []*Pool{g.current, g.last} {
+		if p != nil && p.upstream == u && p.isCurrent() {
+			return p
+		}
+	}
+	return nil
+}
+
+// newest returns the row of a name as it is now; nil if there is none.
+func (s *Set) newest(name string) *rules.Upstream {
+	list := s.upstreams()
+	if i := slices.IndexFunc(list, func(u *rules.Upstream) bool { return u.Name == name }); i >= 0 {
+		return list[i]
+	}
+	return nil
+}
+
+// renew makes an upstream a new pool. It needs the lock.
+func (s *Set) renew(u *rules.Upstream) *Pool {
+	g := s.pools[u.Name]
 	next := newPool(u, g.current, s)
 	s.pools[u.Name] = generations{current: next, last: g.current}
-	if isLatest { // requests still ask for the row before, not for the targets before
+	if g.current != nil && g.current.upstream == u { // requests still ask for the row before, not for the targets before
 		s.pools[u.Name] = generations{current: next, last: g.last}
 	}
 	s.leave(g.current, next)
@@ -103,6 +141,11 @@ func (s *Set) For(u *rules.Upstream) *Pool {
 
 // Keep drops the pools of upstreams that are no longer there. Requests under way go on.
 func (s *Set) Keep(upstreams []*rules.Upstream) {
+	s.gone(s.drop(upstreams))
+}
+
+// drop is Keep, and returns the targets that are forgotten by it.
+func (s *Set) drop(upstreams []*rules.Upstream) (forgotten []goneTarget) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for name, g := range s.pools {
@@ -112,12 +155,14 @@ func (s *Set) Keep(upstreams []*rules.Upstream) {
 		s.leave(g.current, nil)
 		s.leave(g.last, nil)
 		delete(s.pools, name)
+		forgotten = append(forgotten, g.current.forgotten()...)
 	}
+	return forgotten
 }
 
 // Close closes the connections that idle. Requests under way go on.
 func (s *Set) Close() {
-	s.Keep(nil)
+	s.drop(nil)
 }
 
 // Status is an upstream as it is right now.
@@ -174,5 +219,5 @@ func (s *Set) has(upstream string, of *state) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	g := s.pools[upstream]
-	return g.current != nil && slices.ContainsFunc(g.current.targets, func(t *target) bool { return t.state == of })
+	return g.current != nil && g.current.knows(of)
 }

@@ -454,3 +454,21 @@ func TestATargetOfHTTP2IsCheckedOverTLS(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Root can read a file whatever its permissions are, so it is seen by its being read anew that they have changed.
+func TestAFileWhosePermissionsChangeIsReadAnew(t *testing.T) {
+	dir := t.TempDir()
+	put(t, dir, "ours.pem", pemOf("CERTIFICATE", newAuthority(t, "Ours").Raw))
+	files := newTLSFiles(dir, slog.New(slog.DiscardHandler))
+	first, err := files.get(tlsNames{ca: "ours"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it to be read anew", func() bool { // dates are not exact
+		if err := os.Chmod(filepath.Join(dir, "ours.pem"), 0o640); err != nil {
+			t.Fatal(err)
+		}
+		now, err := files.get(tlsNames{ca: "ours"})
+		return err == nil && now != first
+	})
+}

@@ -49,6 +49,7 @@ type fileStamp struct {
 	modified time.Time
 	size     int64
 	inode    uint64
+	changed  syscall.Timespec // its owner and permissions as well
 }
 
 func newTLSFiles(dir string, log *slog.Logger) *tlsFiles {
@@ -137,7 +138,7 @@ func (f *tlsFiles) stamps(names tlsNames) []fileStamp {
 		if info, err := os.Stat(path); err == nil {
 			stamp = fileStamp{modified: info.ModTime(), size: info.Size()}
 			if system, ok := info.Sys().(*syscall.Stat_t); ok {
-				stamp.inode = system.Ino
+				stamp.inode, stamp.changed = system.Ino, system.Ctim
 			}
 		}
 		stamps = append(stamps, stamp)

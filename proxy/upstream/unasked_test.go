@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -106,4 +107,45 @@ func answeredTo(t *testing.T, p *Pool, method, id string) string {
 		return string(text)
 	}
 	return response.Header.Get("X-Answer-To")
+}
+
+func TestAnAnswerThatIsReadBeyondItsEndDoesNotEndTheNext(t *testing.T) {
+	release := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "a")
+		_ = http.NewResponseController(w).Flush()
+		if r.URL.Path == "/slow" {
+			<-release
+		}
+	}))
+	t.Cleanup(server.Close)
+	defer close(release)
+	lanes := newSet(t, Options{}).For(upstreamOf(server.URL)).targets[0].connections.repeatable
+	send := func(path string) *http.Response {
+		r, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+path, nil)
+		response, err := lanes.RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = response.Body.Close() })
+		return response
+	}
+	first := send("/")
+	if _, err := io.ReadAll(first.Body); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the connection to be free", func() bool {
+		lanes.mu.Lock()
+		defer lanes.mu.Unlock()
+		return len(lanes.free) == 1
+	})
+	second := send("/slow").Body.(*laneBody)
+	if n, err := first.Body.Read(make([]byte, 1)); n != 0 || err == nil {
+		t.Errorf("%d, %v", n, err)
+	}
+	lanes.mu.Lock()
+	defer lanes.mu.Unlock()
+	if second.lane != first.Body.(*laneBody).lane || second.lane.ended || len(lanes.free) != 0 {
+		t.Error("the next answer counts as ended, or has another connection")
+	}
 }

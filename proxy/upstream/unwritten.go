@@ -102,6 +102,17 @@ type rewindable interface {
 // again returns the body of the attempt from its begin.
 func (r *keptReader) again() (io.ReadCloser, error) { return r.of.again() }
 
+// again is what http.Request.GetBody wants, for a body whose readers may follow each other.
+func again(body io.ReadCloser) func() (io.ReadCloser, error) {
+	return func() (io.ReadCloser, error) {
+		rewindable, ok := body.(rewindable)
+		if !ok {
+			return nil, errLost
+		}
+		return rewindable.again()
+	}
+}
+
 // rewind replaces a request by one whose body is at its begin, and reports whether that could be done and somebody still wants it.
 func rewind(r **http.Request) bool {
 	if (*r).Context().Err() != nil {
@@ -110,11 +121,7 @@ func rewind(r **http.Request) bool {
 	if (*r).Body == nil || (*r).Body == http.NoBody {
 		return true
 	}
-	body, ok := (*r).Body.(rewindable)
-	if !ok {
-		return false
-	}
-	fresh, err := body.again()
+	fresh, err := again((*r).Body)()
 	if err != nil {
 		return false
 	}
