@@ -21,10 +21,18 @@ func dialPatiently(ctx context.Context, dialer *net.Dialer, network, address str
 	}
 	limited, cancel := context.WithTimeout(ctx, dialer.Timeout)
 	defer cancel()
+	var full error
 	for again := soonAgain; ; again = min(2*again, laterAgain) {
 		conn, err := dialer.DialContext(limited, network, address)
-		if !errors.Is(err, syscall.EAGAIN) {
-			return conn, err
+		switch {
+		case err == nil:
+			return conn, nil
+		case errors.Is(err, syscall.EAGAIN):
+			full = err
+		case full != nil && limited.Err() != nil && ctx.Err() == nil: // the time was over just as it was tried again
+			return nil, full
+		default:
+			return nil, err
 		}
 		timer := time.NewTimer(again)
 		select {
@@ -34,7 +42,7 @@ func dialPatiently(ctx context.Context, dialer *net.Dialer, network, address str
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
-			return nil, err
+			return nil, full
 		}
 	}
 }
