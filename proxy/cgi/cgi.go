@@ -187,14 +187,19 @@ func brokenOff(ctx context.Context, ended *os.ProcessState) error {
 	return nil
 }
 
-// awaitFeed waits until the body is read, of which the rest is for nobody; when ctx ends it is read no further. A connection on
-// which nothing is read must keep its deadline: net/http would take that for its end.
+// lingers is how long the rest of a body that a program has left unread is waited for.
+const lingers = 2 * time.Second
+
+// awaitFeed waits until the body is read, of which the rest is for nobody; when ctx ends, or after a while, it is read no further. A
+// connection on which nothing is read must keep its deadline: net/http would take that for its end.
 func awaitFeed(ctx context.Context, w *answer, fed <-chan struct{}) {
 	select {
 	case <-fed:
 		return
 	default:
 	}
+	ctx, cancel := context.WithTimeout(ctx, lingers)
+	defer cancel()
 	select {
 	case <-fed:
 	case <-ctx.Done():
@@ -206,10 +211,17 @@ func awaitFeed(ctx context.Context, w *answer, fed <-chan struct{}) {
 // killGroup ends a program that has not been waited for yet, and what it has started.
 func killGroup(pid int) { _ = syscall.Kill(-pid, syscall.SIGKILL) } // it may have ended
 
+// mostUnread is how much is read of what a program leaves unread: a connection that is closed with more to come is reset, and the
+// visitor may lose the answer by that (RFC 9112 §9.6).
+const mostUnread = 1 << 20
+
 // feed hands a body to the program. That the program does not read it is no error.
 func feed(to io.WriteCloser, body *noting) error {
 	_, _ = io.Copy(to, body) // only what the visitor does wrong is told
 	_ = to.Close()
+	if body.err == nil && !body.ended.Load() {
+		_, _ = io.CopyN(io.Discard, body, mostUnread)
+	}
 	return body.err
 }
 

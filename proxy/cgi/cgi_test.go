@@ -130,9 +130,11 @@ func TestABodyOfUnknownLengthHasABound(t *testing.T) {
 
 func TestAProgramNeedNotReadTheBody(t *testing.T) {
 	server := served(t, "#!/bin/sh\necho 'Status: 403 No'; echo; echo no\n", nil)
-	response, got := send(t, request(t, http.MethodPost, server.URL, strings.NewReader(strings.Repeat("x", 200_000))))
-	if response.StatusCode != http.StatusForbidden || got != "no\n" {
-		t.Errorf("got %s %q", response.Status, got)
+	for range 20 { // a connection that was closed with some of the body unread lost the answer now and then
+		response, got := send(t, request(t, http.MethodPost, server.URL, strings.NewReader(strings.Repeat("x", 600_000))))
+		if response.StatusCode != http.StatusForbidden || got != "no\n" {
+			t.Errorf("got %s %q", response.Status, got)
+		}
 	}
 }
 
